@@ -1,0 +1,188 @@
+"""The ledger of the lectures' claims: ``{claims}``, ``{slips}``, ``{claims-summary}`` and ``{claims-picture}``.
+
+Everything is drawn from ``book/claims.yml`` and from the records of this build's executed pages, after all pages have
+been read, so that no number on these pages is typed.
+"""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from book_records import records_by_id
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+VERDICTS = ("reproduced", "differs", "not confirmed in this build", "not claimed in smoke", "not testable here",
+            "not measured yet")  # fmt: skip
+
+
+def load_ledger(srcdir):
+    """Read ``book/claims.yml``: its sources, claims and slips."""
+    return yaml.safe_load(Path(srcdir, "book/claims.yml").read_text("utf-8"))
+
+
+def judge(entry, records):
+    """Return the verdict on a claim or a slip, and the record that answers it (or None).
+
+    An entry's ``answer`` names a record and the verdict that follows when the record's bound holds.
+    """
+    if "untestable" in entry:
+        return "not testable here", None
+    answer = entry.get("answer")
+    record = records.get(answer["record"]) if answer else None
+    if record is None:
+        return "not measured yet", None
+    if record["holds"] is None:
+        return "not claimed in smoke", record
+    return (answer["verdict"] if record["holds"] else "not confirmed in this build"), record
+
+
+def record_text(record):
+    """Write a record's value as the page that measured it does."""
+    from calipers.records import Record
+
+    fields = {key: value for key, value in record.items() if key != "docname"}
+    return Record(**fields).text
+
+
+class placeholder(nodes.General, nodes.Element):
+    """Stands for a part of the ledger until every page has been executed."""
+
+
+class Part(SphinxDirective):
+    """A part of the ledger, named like the directive."""
+
+    def run(self):
+        self.env.note_dependency(str(Path(self.env.srcdir, "book/claims.yml")))
+        self.env.ledger_pages = getattr(self.env, "ledger_pages", set()) | {self.env.docname}
+        return [placeholder(part=self.name)]
+
+
+class FillLedger(SphinxPostTransform):
+    """Replace the placeholders."""
+
+    default_priority = 5
+
+    def run(self):
+        for node in list(self.document.findall(placeholder)):
+            ledger, records = load_ledger(self.env.srcdir), records_by_id(self.env)
+            node.replace_self(getattr(self, node["part"].replace("-", "_"))(ledger, records))
+
+    def claims(self, ledger, records):
+        parts = []
+        for chapter in dict.fromkeys(claim["chapter"] for claim in ledger["claims"]):
+            rows = [self.claim_row(claim, records) for claim in ledger["claims"] if claim["chapter"] == chapter]
+            parts.append(nodes.rubric("", chapter.replace("_", " ").capitalize()))
+            parts.append(table(("The lecture says", "Its figure", "We measured", "Verdict"), rows, (46, 14, 22, 18)))
+        return parts
+
+    def claim_row(self, claim, records):
+        verdict, record = judge(claim, records)
+        says = [nodes.Text(claim["says"] + " "), nodes.emphasis("", f"({claim['source']})")]
+        return [
+            says,
+            figure_text(claim),
+            self.measured(claim, record),
+            [nodes.inline("", verdict, classes=["verdict"])],
+        ]
+
+    def slips(self, ledger, records):
+        rows = []
+        for slip in ledger["slips"]:
+            verdict, record = judge(slip, records)
+            source = nodes.emphasis("", f"({slip['source']})")
+            rows.append([[nodes.Text(slip["says"] + " "), source], slip["truth"], self.measured(slip, record),
+                         [nodes.inline("", verdict, classes=["verdict"])]])  # fmt: skip
+        return [table(("As transcribed", "What holds", "We measured", "Verdict"), rows, (32, 32, 20, 16))]
+
+    def measured(self, entry, record):
+        if record is None:
+            return entry.get("untestable", "–")
+        uri = self.app.builder.get_relative_uri(self.env.docname, record["docname"])
+        return [nodes.reference("", record_text(record), refuri=f"{uri}#record-{record['id']}", internal=True)]
+
+    def claims_summary(self, ledger, records):
+        counts = Counter(judge(entry, records)[0] for entry in ledger["claims"] + ledger["slips"])
+        items = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
+        total = f"{len(ledger['claims'])} claims and {len(ledger['slips'])} slips"
+        return [nodes.paragraph("", f"Of {total} in the ledger, this build finds {', '.join(items)}.")]
+
+    def claims_picture(self, ledger, records):
+        answered = [(claim, judge(claim, records)[1]) for claim in ledger["claims"] if claim.get("unit") == "%"]
+        answered = [(claim, record) for claim, record in answered if record and record["unit"] == "%"]
+        if not answered:
+            return [nodes.paragraph("", "Nothing was measured in this build.")]
+        return [nodes.raw("", draw(answered), format="html")]
+
+
+def figure_text(claim):
+    """The lecture's own figure, or a dash where it gives none."""
+    value = claim.get("value")
+    if value is None:
+        return "–"
+    values = value if isinstance(value, list) else [value]
+    return f"{', '.join(f'{v:,g}' if 'unit' not in claim else f'{v:.2f}' for v in values)} {claim.get('unit', '')}"
+
+
+def table(head, rows, widths):
+    """Build a docutils table from texts and lists of inline nodes."""
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in widths), cols=len(head))
+    group += nodes.thead("", row(head))
+    group += nodes.tbody("", *map(row, rows))
+    return nodes.table("", group, classes=["ledger"])
+
+
+def row(cells):
+    entries = []
+    for cell in cells:
+        children = [nodes.Text(cell)] if isinstance(cell, str) else cell
+        entries.append(nodes.entry("", nodes.paragraph("", "", *children)))
+    return nodes.row("", *entries)
+
+
+def draw(answered):
+    """Draw the lectures' accuracies beside ours, with the spread over seeds, as inline SVG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from calipers import figures
+
+    figures.style()
+    figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(answered)))
+    for place, (claim, record) in enumerate(reversed(answered)):
+        axes.plot(claim["value"], place, "o", mfc="none", mew=2, ms=9, color=figures.COLOURS["vermilion"],
+                  label="lecture" if not place else None)  # fmt: skip
+        axes.errorbar(record["mean"], place, xerr=record["sd"] or 0, fmt="D", ms=5, capsize=4,
+                      color=figures.COLOURS["blue"], label="this build, ± spread" if not place else None)  # fmt: skip
+    axes.set_yticks(range(len(answered)), [claim.get("short", claim["id"]) for claim, _ in reversed(answered)])
+    axes.set(xlabel="test accuracy (%)", ylim=(-0.6, len(answered) - 0.4))
+    figure.legend(loc="outside upper center", ncols=2)
+    alt = "Lecture's accuracy against ours: " + "; ".join(
+        f"{claim.get('short', claim['id'])} {claim['value']:.2f} against {record_text(record)}"
+        for claim, record in answered
+    )
+    svg = figures.inline_svg(figure, alt)
+    plt.close(figure)
+    return svg
+
+
+def refresh(app, env):
+    """Write the ledger's pages again when a record has changed, even if their own text has not."""
+    state = hashlib.sha256(repr(sorted(records_by_id(env).items())).encode()).hexdigest()
+    if state == getattr(env, "ledger_state", None):
+        return []
+    env.ledger_state = state
+    return sorted(getattr(env, "ledger_pages", set()) & env.found_docs)
+
+
+def setup(app):
+    app.setup_extension("book_records")
+    app.add_node(placeholder)
+    for name in ("claims", "slips", "claims-summary", "claims-picture"):
+        app.add_directive(name, Part)
+    app.add_post_transform(FillLedger)
+    app.connect("env-updated", refresh)
+    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 1}

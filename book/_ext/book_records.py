@@ -1,0 +1,85 @@
+"""Collect the records of the executed pages, and show where a page's numbers come from: ``{provenance}``."""
+
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+MIME = "application/vnd.calipers.record+json"
+
+
+def notebook_records(path):
+    """List the records (as dicts) that an executed notebook holds, in order."""
+    notebook = nbformat.read(path, as_version=4)
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return [dict(output["data"][MIME]) for output in outputs if MIME in output.get("data", {})]
+
+
+def records_by_id(env):
+    """Every record of the book, by id, each with the name of its page."""
+    pages = getattr(env, "calipers_records", {})
+    return {record["id"]: {**record, "docname": name} for name in sorted(pages) for record in pages[name]}
+
+
+def collect(app, doctree):
+    name = app.env.docname
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{name}.ipynb"
+    if not hasattr(app.env, "calipers_records"):
+        app.env.calipers_records = {}
+    app.env.calipers_records.pop(name, None)
+    if "exec_data" in app.env.metadata[name] and path.exists():
+        found = notebook_records(path)
+        others = {id: page for page, records in app.env.calipers_records.items() for id in (r["id"] for r in records)}
+        for record in found:
+            if record["id"] in others:
+                raise ValueError(f"{name}: record {record['id']!r} is also in {others[record['id']]}.")
+        app.env.calipers_records[name] = found
+
+
+def purge(app, env, docname):
+    getattr(env, "calipers_records", {}).pop(docname, None)
+
+
+class provenance(nodes.General, nodes.Element):
+    """Stands for a page's provenance until every page has been executed."""
+
+
+class Provenance(SphinxDirective):
+    """One line: profile, seeds, device, backend, versions, date and seconds of this page's records."""
+
+    def run(self):
+        return [provenance()]
+
+
+class FillProvenance(SphinxPostTransform):
+    """Replace the placeholder by the words."""
+
+    default_priority = 5
+
+    def run(self):
+        for node in self.document.findall(provenance):
+            records = getattr(self.env, "calipers_records", {}).get(self.env.docname, [])
+            text = provenance_text(records) if records else "This page has no records."
+            node.replace_self(nodes.paragraph("", text, classes=["provenance"]))
+
+
+def provenance_text(records):
+    """Say in a sentence how a page's records came about."""
+    last = records[-1]["provenance"]
+    seeds = sorted({seed for record in records for seed in record["seeds"]})
+    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
+    return (
+        f"How these numbers came about: profile {last['profile']}; seeds {', '.join(map(str, seeds)) or 'none'}; "
+        f"{last['device']}; {versions}; {last['date']}; the page ran for {last['seconds']:.0f} seconds."
+    )
+
+
+def setup(app):
+    app.add_node(provenance)
+    app.add_directive("provenance", Provenance)
+    app.add_post_transform(FillProvenance)
+    app.connect("doctree-read", collect)
+    app.connect("env-purge-doc", purge)
+    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 1}

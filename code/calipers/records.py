@@ -1,0 +1,332 @@
+"""Records: how a chapter states a number.
+
+A record has an id, a value for every seed, a unit and the bound that the text relies on. It prints one line, shows
+itself in a notebook, gives the page the values that its prose quotes (``{glue:text}`id```, ``{glue:text}`id.mean:.2f```)
+and stays in the executed page, where the claims page, the tests and the results files read it.
+"""
+
+import html
+import json
+import math
+import os
+import platform
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from calipers import profiles
+from calipers.comparisons import Sample, compare, student_half_width
+
+MIME = "application/vnd.calipers.record+json"
+MINIMUM_SEEDS = {"smoke": 1, "quick": 3, "full": 5}
+_records = {}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A number that the book states.
+
+    Attributes
+    ----------
+    id : str
+    unit : str
+    values : list of float
+        One for every seed, or a single one where nothing is random.
+    seeds : list of int
+        Empty where nothing is random.
+    mean, sd : float or None
+        Over the seeds; `sd` is None where there is one value.
+    bounds : list of dict
+        What the text relies on: ``kind`` (``at_least``, ``at_most``, ``between``, ``equals``, ``greater_than``) and
+        its ``value``; for ``greater_than`` also the measured ``difference`` and its ``noise``.
+    holds : bool or None
+        Whether all bounds hold; None without any and in the smoke profile, which claims nothing.
+    band : list of two floats, or None
+        Where the mean of a repetition is expected; see :func:`reproduction_band`.
+    title : str
+        What was measured, in words.
+    provenance : dict
+        Profile, device, backend, versions, date, and the seconds since the chapter began.
+    """
+
+    id: str
+    unit: str
+    values: list
+    seeds: list
+    mean: float
+    sd: float | None
+    bounds: list
+    holds: bool | None
+    band: list | None
+    title: str
+    provenance: dict
+
+    @property
+    def text(self):
+        """The value as prose quotes it: mean, spread where there are seeds, unit."""
+        digits = _digits(self)
+        number = f"{self.mean:,.{digits}f}"
+        if self.sd is not None:
+            number += f" ± {self.sd:,.{digits}f}"
+        return f"{number} {self.unit}".strip()
+
+    @property
+    def line(self):
+        """The record in one line, for a script's output."""
+        parts = [f"{self.title}: {self.text}"]
+        if self.seeds:
+            parts.append(f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}")
+        if self.bounds:
+            verdict = {True: "holds", False: "DOES NOT HOLD", None: "not claimed in this profile"}[self.holds]
+            parts.append(f"{' and '.join(describe_bound(b, self.unit) for b in self.bounds)}: {verdict}")
+        return f"[{self.id}] " + " | ".join(parts)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        _, _, rest = self.line.partition("] ")
+        shown = (
+            f'<div class="record" id="record-{self.id}"><code>{self.id}</code> <span>{html.escape(rest)}</span></div>'
+        )
+        return {"text/plain": self.line, "text/html": shown, MIME: asdict(self)}
+
+
+def record(
+    id,
+    values,
+    unit="",
+    *,
+    title,
+    at_least=None,
+    at_most=None,
+    between=None,
+    equals=None,
+    greater_than=None,
+    examples=None,
+):
+    """State a number.
+
+    Parameters
+    ----------
+    id : str
+        Lower-case words joined by hyphens, unique in the book: ``"mnist-conv-two-accuracy"``.
+    values : Sample or float
+        A value for every seed, or one number where nothing is random (a count of parameters).
+    unit : str
+        ``"%"`` for accuracies (99.06, not 0.9906), ``"s"`` for seconds, a word or nothing for counts.
+    title : str
+        What was measured, in words.
+    at_least, at_most, equals : float, optional
+        The bound on the mean, in the unit of the values.
+    between : tuple of two floats, optional
+    greater_than : str, optional
+        The id of an earlier record that this one has to exceed by more than the noise of their paired difference.
+    examples : int, optional
+        The number of test examples behind an accuracy in %; its binomial error then widens the band.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    ValueError
+        For a malformed id, an id used twice, a NaN, an unknown `greater_than`, or too few seeds for the profile.
+    """
+    seeds = list(values.seeds) if isinstance(values, Sample) else []
+    numbers = np.atleast_1d(np.asarray(values.values if seeds else values, dtype=float))
+    asked = {"at_least": at_least, "at_most": at_most, "between": between, "equals": equals}
+    asked = {kind: value for kind, value in asked.items() if value is not None}
+    _check(id, numbers, seeds, greater_than)
+
+    profile = profiles.profile()
+    bounds = [{"kind": kind, "value": value} for kind, value in asked.items()]
+    holds = [_within(kind, value, float(numbers.mean())) for kind, value in asked.items()]
+    if greater_than:
+        comparison = compare(values, _records[greater_than][1])
+        bounds.append({"kind": "greater_than", "value": greater_than, **asdict(comparison)})
+        holds.append(comparison.verdict == "higher")
+    entry = Record(
+        id=id,
+        unit=unit,
+        values=numbers.tolist(),
+        seeds=seeds,
+        mean=float(numbers.mean()),
+        sd=float(numbers.std(ddof=1)) if len(numbers) > 1 else None,
+        bounds=bounds,
+        holds=None if profile == "smoke" or not bounds else all(holds),
+        band=None if unit == "s" else reproduction_band(numbers, seeds, examples),
+        title=title,
+        provenance=_provenance(profile),
+    )
+    _records[id] = (entry, values)
+    _publish(entry)
+    return entry
+
+
+def reproduction_band(values, seeds, examples=None):
+    """Say where the mean of a repetition on other hardware is expected.
+
+    The band is the mean plus or minus twice the standard error of the difference of two such means. The spread over
+    the seeds is joined by the binomial error of a test set of so many examples, because three seeds alone estimate a
+    spread badly. Without a test set the factor two becomes Student's.
+
+    Parameters
+    ----------
+    values : ndarray, shape (seeds,) or (1,)
+    seeds : list of int
+        Empty where nothing is random: the band then allows for rounding only.
+    examples : int, optional
+        Size of the test set behind an accuracy in %.
+
+    Returns
+    -------
+    list of two floats, or None for a single seed without a test set
+    """
+    mean, n = float(values.mean()), len(values)
+    if not seeds:
+        return [mean - 1e-6 * abs(mean), mean + 1e-6 * abs(mean)]
+    if examples is None:
+        half = math.sqrt(2) * student_half_width(values)
+        return [mean - half, mean + half] if math.isfinite(half) else None
+    share = min(max(mean / 100, 1 / examples), 1 - 1 / examples)
+    binomial = 100 * math.sqrt(share * (1 - share) / examples)
+    spread = float(values.std(ddof=1)) if n > 1 else 0.0
+    half = 2 * math.sqrt(2 / n * (spread**2 + binomial**2))
+    return [mean - half, mean + half]
+
+
+def describe_bound(bound, unit):
+    """Put a bound into words: ``"at least 98.9 %"``."""
+    kind, value = bound["kind"], bound["value"]
+    if kind == "greater_than":
+        return f"greater than {value} by {bound['difference']:.2f} ± {bound['noise']:.2f} {unit}".strip()
+    number = " and ".join(f"{v:,g}" for v in value) if kind == "between" else f"{value:,g}"
+    return f"{kind.replace('_', ' ')} {number} {unit}".strip()
+
+
+def _check(id, numbers, seeds, greater_than):
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
+        raise ValueError(f"Record id {id!r}: use lower-case words and digits joined by hyphens.")
+    if id in _records and not _interactive():
+        raise ValueError(f"Record id {id!r} is used twice: give each number of the book an id of its own.")
+    if numbers.ndim != 1 or len(numbers) != max(1, len(seeds)):
+        raise ValueError(f"Record {id!r} has values of shape {numbers.shape}: give one number for every seed.")
+    if not np.isfinite(numbers).all():
+        where = (
+            [seed for seed, number in zip(seeds, numbers, strict=True) if not math.isfinite(number)] if seeds else []
+        )
+        raise ValueError(
+            f"Record {id!r} is not a finite number{f' for the seeds {where}' if where else ''}: {numbers.tolist()}. A "
+            "training that diverged is a finding: record how many seeds diverged, not their accuracy."
+        )
+    if greater_than and greater_than not in _records:
+        known = ", ".join(_records) or "none so far"
+        raise ValueError(f"Record {id!r} is to exceed {greater_than!r}, which is not recorded. Recorded: {known}.")
+    needed = MINIMUM_SEEDS[profiles.profile()]
+    if seeds and len(seeds) < needed:
+        raise ValueError(
+            f"Record {id!r} has {len(seeds)} seed(s), and the profile {profiles.profile()} asks for {needed} or more."
+        )
+
+
+def _within(kind, value, mean):
+    low, high = {
+        "at_least": lambda: (value, math.inf),
+        "at_most": lambda: (-math.inf, value),
+        "between": lambda: value,
+        "equals": lambda: (value, value),
+    }[kind]()
+    return low <= mean <= high
+
+
+def _digits(entry):
+    """Decimals to show: two for percentages, none for whole numbers, else two significant digits of the spread."""
+    if entry.unit == "%":
+        return 2
+    if all(value == int(value) for value in entry.values) and not entry.sd:
+        return 0
+    scale = entry.sd or abs(entry.mean) / 10
+    return max(0, 1 - math.floor(math.log10(scale))) if scale else 0
+
+
+_start = time.perf_counter()
+
+
+def _provenance(profile):
+    import keras
+
+    backend = keras.backend.backend()
+    packages = {"keras": "keras", "numpy": "numpy", backend: backend, "calipers": "calipers"}
+    return {
+        "profile": profile,
+        "offline": profiles.offline(),
+        "device": profiles.device(),
+        "backend": backend,
+        "versions": {"python": platform.python_version(), **{k: _version(p) for k, p in packages.items()}},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seconds": round(time.perf_counter() - _start, 1),
+    }
+
+
+def _version(package):
+    for name in (package, f"{package}-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "not installed as a package"
+
+
+def _publish(entry):
+    kernel = _kernel()
+    if kernel:
+        from IPython.display import display
+
+        display(entry)
+        for key, value in _quotable(entry).items():
+            _glue(display, key, value)
+    else:
+        print(entry.line, flush=True)
+    path = os.environ.get("CALIPERS_RECORDS")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
+
+
+def _quotable(entry):
+    """The values that a page may quote, by glue key."""
+    values = {entry.id: entry.text, f"{entry.id}.mean": entry.mean}
+    if entry.sd is not None:
+        values |= {f"{entry.id}.sd": entry.sd}
+    if entry.seeds:
+        values |= {f"{entry.id}.min": min(entry.values), f"{entry.id}.max": max(entry.values)}
+        values |= {f"{entry.id}.seeds": len(entry.seeds)}
+    for bound in entry.bounds:
+        if bound["kind"] == "greater_than":
+            values |= {f"{entry.id}.difference": bound["difference"], f"{entry.id}.noise": bound["noise"]}
+    return values
+
+
+def _glue(display, key, value):
+    """Store a value in the executed page as MyST-NB's glue does, without needing MyST-NB (Colab has none)."""
+    prefix = "application/papermill.record/"
+    display(
+        {f"{prefix}text/plain": repr(value)},
+        raw=True,
+        metadata={"scrapbook": {"name": key, "mime_prefix": prefix}},
+    )
+
+
+def _kernel():
+    """The IPython kernel that runs this code, or None in a script."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None)
+
+
+def _interactive():
+    """Say whether a reader runs cells by hand and may run one again; the book's own build is strict."""
+    return _kernel() is not None and os.environ.get("CALIPERS_BUILD") != "1"

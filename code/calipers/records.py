@@ -43,7 +43,7 @@ class Record:
         Over the seeds; `sd` is None where there is one value.
     bounds : list of dict
         What the text relies on: ``kind`` (``at_least``, ``at_most``, ``between``, ``equals``, ``greater_than``) and
-        its ``value``; for ``greater_than`` also the measured ``difference`` and its ``noise``.
+        its ``value``; for ``greater_than`` also the measured ``difference`` and its ``noise`` (None for one seed).
     holds : bool or None
         Whether all bounds hold; None without any and in the smoke profile, which claims nothing.
     band : list of two floats, or None
@@ -147,7 +147,10 @@ def record(
     holds = [_within(kind, value, float(numbers.mean())) for kind, value in asked.items()]
     if greater_than:
         comparison = compare(values, _records[greater_than][1])
-        bounds.append({"kind": "greater_than", "value": greater_than, **asdict(comparison)})
+        noise = comparison.noise if math.isfinite(comparison.noise) else None  # JSON knows no infinity
+        bounds.append(
+            {"kind": "greater_than", "value": greater_than, "difference": comparison.difference, "noise": noise}
+        )
         holds.append(comparison.verdict == "higher")
     entry = Record(
         id=id,
@@ -203,7 +206,8 @@ def describe_bound(bound, unit):
     """Put a bound into words: ``"at least 98.9 %"``."""
     kind, value = bound["kind"], bound["value"]
     if kind == "greater_than":
-        return f"greater than {value} by {bound['difference']:.2f} ± {bound['noise']:.2f} {unit}".strip()
+        noise = "unknown" if bound["noise"] is None else f"{bound['noise']:.2f}"
+        return f"greater than {value} by {bound['difference']:.2f} ± {noise} {unit}".strip()
     number = " and ".join(f"{v:,g}" for v in value) if kind == "between" else f"{value:,g}"
     return f"{kind.replace('_', ' ')} {number} {unit}".strip()
 
@@ -300,14 +304,12 @@ def _publish(entry):
 def _quotable(entry):
     """The values that a page may quote, by glue key."""
     values = {entry.id: entry.text, f"{entry.id}.mean": entry.mean}
-    if entry.sd is not None:
-        values |= {f"{entry.id}.sd": entry.sd}
-    if entry.seeds:
-        values |= {f"{entry.id}.min": min(entry.values), f"{entry.id}.max": max(entry.values)}
-        values |= {f"{entry.id}.seeds": len(entry.seeds)}
+    values |= {f"{entry.id}.sd": math.nan if entry.sd is None else entry.sd}
+    values |= {f"{entry.id}.min": min(entry.values), f"{entry.id}.max": max(entry.values)}
     for bound in entry.bounds:
         if bound["kind"] == "greater_than":
-            values |= {f"{entry.id}.difference": bound["difference"], f"{entry.id}.noise": bound["noise"]}
+            noise = math.nan if bound["noise"] is None else bound["noise"]
+            values |= {f"{entry.id}.difference": bound["difference"], f"{entry.id}.noise": noise}
     return values
 
 

@@ -29,13 +29,14 @@ def missing_datasets():
 
 def main():
     start = time.monotonic()
-    environment = {**os.environ, "CALIPERS_BUILD": "1"}
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CALIPERS_BUILD": "1"}
     if environment.get("CALIPERS_OFFLINE") != "1" and (missing := missing_datasets()):
         print(f"\nNot found: {', '.join(missing)}. Building the OFFLINE EDITION: smoke profile, stand-in data.\n")
         environment |= {"CALIPERS_OFFLINE": "1"}
     if environment.get("CALIPERS_OFFLINE") == "1":
         environment |= {"CALIPERS_PROFILE": "smoke"}
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(ROOT), "-W", "-n", "--keep-going"]
+    jupyter_book = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", jupyter_book, "build", str(ROOT), "-W", "-n", "--keep-going"]
     status = subprocess.run(command, env=environment, check=False).returncode
     if status:
         # Sphinx would not read an unchanged page again, so a second build would pass in silence.

@@ -14,8 +14,9 @@ import nbformat
 import yaml
 from scripts import ROOT, chapters
 
-FENCE = re.compile(r"^(?P<fence>`{3,}|:{3,})\{(?P<kind>[\w:-]+)\}[ \t]*(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$",
-                   re.M | re.S)  # fmt: skip
+FENCE = re.compile(
+    r"^(?P<fence>`{3,}|:{3,})\{(?P<kind>[\w:-]+)\}[ \t]*(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.M | re.S
+)
 OPTIONS = re.compile(r"\A(?::[\w-]+:[^\n]*\n)+")
 LABEL = re.compile(r"^\([\w:-]+\)=\n", re.M)
 EQUATION = re.compile(r"\$\$(?P<body>.*?)\$\$ *\((?P<label>[\w:-]+)\)", re.S)

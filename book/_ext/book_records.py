@@ -1,5 +1,6 @@
 """Collect the records of the executed pages, and show where a page's numbers come from: ``{provenance}``."""
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -7,14 +8,15 @@ from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
-MIME = "application/vnd.calipers.record+json"
+METADATA = "calipers"  # as in calipers.records
 
 
 def notebook_records(path):
     """List the records (as dicts) that an executed notebook holds, in order."""
     notebook = nbformat.read(path, as_version=4)
     outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
-    return [dict(output["data"][MIME]) for output in outputs if MIME in output.get("data", {})]
+    found = (output.get("metadata", {}).get(METADATA) for output in outputs)
+    return [json.loads(json.dumps(record)) for record in found if record]
 
 
 def records_by_id(env):

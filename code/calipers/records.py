@@ -22,7 +22,7 @@ import numpy as np
 from calipers import profiles
 from calipers.comparisons import Sample, compare, student_half_width
 
-MIME = "application/vnd.calipers.record+json"
+METADATA = "calipers"  # the key under which an executed notebook's output carries its record
 MINIMUM_SEEDS = {"smoke": 1, "quick": 3, "full": 5}
 _records = {}
 
@@ -43,7 +43,10 @@ class Record:
         Over the seeds; `sd` is None where there is one value.
     bounds : list of dict
         What the text relies on: ``kind`` (``at_least``, ``at_most``, ``between``, ``equals``, ``greater_than``) and
-        its ``value``; for ``greater_than`` also the measured ``difference`` and its ``noise`` (None for one seed).
+        its ``value``.
+    comparison : dict or None
+        The paired difference from another record: ``with`` (its id), ``difference``, ``noise`` (None for one seed)
+        and ``verdict``.
     holds : bool or None
         Whether all bounds hold; None without any and in the smoke profile, which claims nothing.
     band : list of two floats, or None
@@ -61,6 +64,7 @@ class Record:
     mean: float
     sd: float | None
     bounds: list
+    comparison: dict | None
     holds: bool | None
     band: list | None
     title: str
@@ -81,17 +85,14 @@ class Record:
         parts = [f"{self.title}: {self.text}"]
         if self.seeds:
             parts.append(f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}")
+        if self.comparison:
+            other, difference, noise, verdict = self.comparison.values()
+            noise = "unknown" if noise is None else f"{noise:.2f}"
+            parts.append(f"{difference:+.2f} ± {noise} against {other} ({verdict})")
         if self.bounds:
             verdict = {True: "holds", False: "DOES NOT HOLD", None: "not claimed in this profile"}[self.holds]
             parts.append(f"{' and '.join(describe_bound(b, self.unit) for b in self.bounds)}: {verdict}")
         return f"[{self.id}] " + " | ".join(parts)
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        _, _, rest = self.line.partition("] ")
-        shown = (
-            f'<div class="record" id="record-{self.id}"><code>{self.id}</code> <span>{html.escape(rest)}</span></div>'
-        )
-        return {"text/plain": self.line, "text/html": shown, MIME: asdict(self)}
 
 
 def record(
@@ -105,6 +106,7 @@ def record(
     between=None,
     equals=None,
     greater_than=None,
+    compared_with=None,
     examples=None,
 ):
     """State a number.
@@ -124,6 +126,8 @@ def record(
     between : tuple of two floats, optional
     greater_than : str, optional
         The id of an earlier record that this one has to exceed by more than the noise of their paired difference.
+    compared_with : str, optional
+        The id of an earlier record from which the paired difference is stated, without any bound on it.
     examples : int, optional
         The number of test examples behind an accuracy in %; its binomial error then widens the band.
 
@@ -134,24 +138,21 @@ def record(
     Raises
     ------
     ValueError
-        For a malformed id, an id used twice, a NaN, an unknown `greater_than`, or too few seeds for the profile.
+        For a malformed id, an id used twice, a NaN, an unknown `greater_than` or `compared_with`, or too few seeds for the profile.
     """
     seeds = list(values.seeds) if isinstance(values, Sample) else []
     numbers = np.atleast_1d(np.asarray(values.values if seeds else values, dtype=float))
     asked = {"at_least": at_least, "at_most": at_most, "between": between, "equals": equals}
     asked = {kind: value for kind, value in asked.items() if value is not None}
-    _check(id, numbers, seeds, greater_than)
+    _check(id, numbers, seeds, greater_than or compared_with)
 
     profile = profiles.profile()
     bounds = [{"kind": kind, "value": value} for kind, value in asked.items()]
     holds = [_within(kind, value, float(numbers.mean())) for kind, value in asked.items()]
+    comparison = _compare(values, greater_than or compared_with)
     if greater_than:
-        comparison = compare(values, _records[greater_than][1])
-        noise = comparison.noise if math.isfinite(comparison.noise) else None  # JSON knows no infinity
-        bounds.append(
-            {"kind": "greater_than", "value": greater_than, "difference": comparison.difference, "noise": noise}
-        )
-        holds.append(comparison.verdict == "higher")
+        bounds.append({"kind": "greater_than", "value": greater_than})
+        holds.append(comparison["verdict"] == "higher")
     entry = Record(
         id=id,
         unit=unit,
@@ -160,6 +161,7 @@ def record(
         mean=float(numbers.mean()),
         sd=float(numbers.std(ddof=1)) if len(numbers) > 1 else None,
         bounds=bounds,
+        comparison=comparison,
         holds=None if profile == "smoke" or not bounds else all(holds),
         band=None if unit == "s" else reproduction_band(numbers, seeds, examples),
         title=title,
@@ -206,13 +208,12 @@ def describe_bound(bound, unit):
     """Put a bound into words: ``"at least 98.9 %"``."""
     kind, value = bound["kind"], bound["value"]
     if kind == "greater_than":
-        noise = "unknown" if bound["noise"] is None else f"{bound['noise']:.2f}"
-        return f"greater than {value} by {bound['difference']:.2f} ± {noise} {unit}".strip()
+        return f"greater than {value}"
     number = " and ".join(f"{v:,g}" for v in value) if kind == "between" else f"{value:,g}"
     return f"{kind.replace('_', ' ')} {number} {unit}".strip()
 
 
-def _check(id, numbers, seeds, greater_than):
+def _check(id, numbers, seeds, other):
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
         raise ValueError(f"Record id {id!r}: use lower-case words and digits joined by hyphens.")
     if id in _records and not _interactive():
@@ -227,14 +228,26 @@ def _check(id, numbers, seeds, greater_than):
             f"Record {id!r} is not a finite number{f' for the seeds {where}' if where else ''}: {numbers.tolist()}. A "
             "training that diverged is a finding: record how many seeds diverged, not their accuracy."
         )
-    if greater_than and greater_than not in _records:
+    if other and other not in _records:
         known = ", ".join(_records) or "none so far"
-        raise ValueError(f"Record {id!r} is to exceed {greater_than!r}, which is not recorded. Recorded: {known}.")
+        raise ValueError(f"Record {id!r} is compared with {other!r}, which is not recorded. Recorded: {known}.")
     needed = MINIMUM_SEEDS[profiles.profile()]
     if seeds and len(seeds) < needed:
         raise ValueError(
             f"Record {id!r} has {len(seeds)} seed(s), and the profile {profiles.profile()} asks for {needed} or more."
         )
+
+
+def _compare(values, other):
+    if not other:
+        return None
+    comparison = compare(values, _records[other][1])
+    return {
+        "with": other,
+        "difference": comparison.difference,
+        "noise": comparison.noise if math.isfinite(comparison.noise) else None,  # JSON knows no infinity
+        "verdict": comparison.verdict,
+    }
 
 
 def _within(kind, value, mean):
@@ -248,8 +261,8 @@ def _within(kind, value, mean):
 
 
 def _digits(entry):
-    """Decimals to show: two for percentages, none for whole numbers, else two significant digits of the spread."""
-    if entry.unit == "%":
+    """Decimals to show: two for percentages and their differences, none for whole numbers, else two significant digits of the spread."""
+    if entry.unit in ("%", "points"):
         return 2
     if all(value == int(value) for value in entry.values) and not entry.sd:
         return 0
@@ -290,7 +303,11 @@ def _publish(entry):
     if kernel:
         from IPython.display import display
 
-        display(entry)
+        _, _, rest = entry.line.partition("] ")
+        shown = (
+            f'<div class="record" id="record-{entry.id}"><code>{entry.id}</code> <span>{html.escape(rest)}</span></div>'
+        )
+        display({"text/plain": entry.line, "text/html": shown}, raw=True, metadata={METADATA: asdict(entry)})
         for key, value in _quotable(entry).items():
             _glue(display, key, value)
     else:
@@ -306,10 +323,10 @@ def _quotable(entry):
     values = {entry.id: entry.text, f"{entry.id}.mean": entry.mean}
     values |= {f"{entry.id}.sd": math.nan if entry.sd is None else entry.sd}
     values |= {f"{entry.id}.min": min(entry.values), f"{entry.id}.max": max(entry.values)}
-    for bound in entry.bounds:
-        if bound["kind"] == "greater_than":
-            noise = math.nan if bound["noise"] is None else bound["noise"]
-            values |= {f"{entry.id}.difference": bound["difference"], f"{entry.id}.noise": noise}
+    if entry.comparison:
+        _, difference, noise, verdict = entry.comparison.values()
+        values |= {f"{entry.id}.difference": difference, f"{entry.id}.noise": math.nan if noise is None else noise}
+        values |= {f"{entry.id}.verdict": verdict}
     return values
 
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
-
 from calipers import Comparison, Sample, compare
 from calipers.comparisons import student_half_width
+from scipy.stats import ttest_1samp
 
 NO_DIFFERENCE = "no difference that we could measure"
 

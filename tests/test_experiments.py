@@ -6,7 +6,6 @@ import time
 import joblib
 import numpy as np
 import pytest
-
 from calipers import Sample, over_seeds
 
 

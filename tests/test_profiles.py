@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from calipers import choose, device, profile, profiles
 
 CODE = Path(__file__).resolve().parents[1] / "code"

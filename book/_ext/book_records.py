@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
@@ -31,7 +32,7 @@ def collect(app, doctree):
     if not hasattr(app.env, "calipers_records"):
         app.env.calipers_records = {}
     app.env.calipers_records.pop(name, None)
-    if "exec_data" in app.env.metadata[name] and path.exists():
+    if NbMetadataCollector.get_exec_data(app.env, name) and path.exists():
         found = notebook_records(path)
         others = {id: page for page, records in app.env.calipers_records.items() for id in (r["id"] for r in records)}
         for record in found:

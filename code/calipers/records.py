@@ -23,6 +23,7 @@ from calipers import profiles
 from calipers.comparisons import Sample, compare, student_half_width
 
 METADATA = "calipers"  # the key under which an executed notebook's output carries its record
+TIMINGS = ("s", "times")  # units of times and of ratios of times: machines differ, so these get no band
 MINIMUM_SEEDS = {"smoke": 1, "quick": 3, "full": 5}
 _records = {}
 
@@ -118,7 +119,8 @@ def record(
     values : Sample or float
         A value for every seed, or one number where nothing is random (a count of parameters).
     unit : str
-        ``"%"`` for accuracies (99.06, not 0.9906), ``"s"`` for seconds, a word or nothing for counts.
+        ``"%"`` for accuracies (99.06, not 0.9906), ``"points"`` for their differences, ``"s"`` for seconds, ``"times"``
+        for ratios of times, a word or nothing for counts.
     title : str
         What was measured, in words.
     at_least, at_most, equals : float, optional
@@ -163,7 +165,7 @@ def record(
         bounds=bounds,
         comparison=comparison,
         holds=None if profile == "smoke" or not bounds else all(holds),
-        band=None if unit == "s" else reproduction_band(numbers, seeds, examples),
+        band=None if unit in TIMINGS else reproduction_band(numbers, seeds, examples),
         title=title,
         provenance=_provenance(profile),
     )

@@ -1,0 +1,105 @@
+"""The build is strict, notices what it should, and says what to do. Each test breaks a small copy of the house."""
+
+import re
+
+import pytest
+from conftest import HEADER, build, run
+
+EXECUTED = "Executed notebook in"
+
+
+def page(root, name="tiny"):
+    return root / "book" / f"{name}.md"
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_build_without_fault_quotes_the_record(small_book):
+    done = build(small_book)
+    html = (small_book / "_build/html/book/tiny.html").read_text()
+    assert "The book was built in" in done.stdout
+    assert re.search(r'It measured <span class="pasted-text">42</span>', html)
+    assert 'id="record-tiny-value"' in html
+
+
+def test_only_what_changed_is_executed_again(small_book):
+    assert EXECUTED in build(small_book).stderr
+    assert EXECUTED not in build(small_book).stderr, "nothing changed"
+    edit(page(small_book), "It measured", "It has measured")
+    assert EXECUTED not in build(small_book).stderr, "a sentence changed"
+    assert "It has measured" in (small_book / "_build/html/book/tiny.html").read_text()
+    with (small_book / "code/calipers/profiles.py").open("a") as file:
+        file.write("# one line more\n")
+    assert EXECUTED in build(small_book).stderr, "calipers changed"
+    edit(small_book / "constraints.txt", "absl-py==", "absl-py===")
+    assert EXECUTED in build(small_book).stderr, "a pin changed"
+    assert EXECUTED in build(small_book, CALIPERS_PROFILE="full").stderr, "the profile changed"
+
+
+FAULTS = {
+    "failing cell": ("An answer", "An answer\") or 1 / 0, print(\"", "ZeroDivisionError"),
+    "glue key that does not exist": ("`tiny-value`", "`tiny-valeu`", "tiny-valeu"),
+    "dead reference": ("It measured", "See {ref}`nowhere`. It measured", "nowhere"),
+    "dead link": ("It measured", "See [that](nowhere.md). It measured", "nowhere.md"),
+    "word that the glossary lacks": ("It measured", "A {term}`kernel`. It measured", "kernel"),
+    "citation that the bibliography lacks": ("It measured", "{cite}`nobody1999`. It measured", "nobody1999"),
+    "record with NaN": ("42, equals=42", 'float("nan")', "not a finite number"),
+    "record id used twice": ('An answer");', 'An answer"); calipers.record("tiny-value", 1, title="")', "used twice"),
+    "figure without alt text": ("An answer\");", "An answer\"); calipers.show(alt=\"\")", "alt text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_fails_the_build_twice_in_a_row_and_is_named(small_book, fault):
+    old, new, named = FAULTS[fault]
+    edit(page(small_book), old, new)
+    for attempt in ("first", "second"):
+        done = build(small_book, check=False)
+        assert done.returncode != 0, f"the {attempt} build passed over a {fault}"
+        assert named in done.stdout + done.stderr
+    edit(page(small_book), new, old)
+    build(small_book)
+
+
+def test_two_pages_with_one_label_fail(small_book):
+    for name in ("one", "two"):
+        page(small_book, name).write_text("(same-label)=\n# A page\n\nText.\n")
+    edit(small_book / "_toc.yml", "  - file: book/tiny", "  - file: book/tiny\n  - file: book/one\n  - file: book/two")
+    done = build(small_book, check=False)
+    assert done.returncode != 0
+    assert "duplicate label same-label" in done.stdout + done.stderr
+
+
+def test_two_pages_with_one_record_id_fail(small_book):
+    cell = '```{code-cell}\nimport calipers\ncalipers.record("tiny-value", 1, title="The same id");\n```\n'
+    page(small_book, "other").write_text(f"{HEADER}# Other\n\n{cell}")
+    edit(small_book / "_toc.yml", "  - file: book/tiny", "  - file: book/tiny\n  - file: book/other")
+    done = build(small_book, check=False)
+    assert done.returncode != 0
+    assert "tiny-value" in done.stdout + done.stderr
+
+
+def test_progress_names_the_page_and_what_is_left(small_book):
+    out = build(small_book).stdout
+    assert "1 page(s) with code" in out
+    assert re.search(r"book/tiny \(.*\); 0 page\(s\) left after it", out)
+
+
+def test_an_unknown_profile_is_one_sentence(small_book):
+    done = build(small_book, check=False, CALIPERS_PROFILE="fast")
+    assert done.returncode != 0
+    assert "smoke" in done.stderr
+    assert "quick" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_make_shows_nothing_surprising():
+    shown = run(["make", "-n", "clean"]).stdout.strip()
+    assert shown == "rm -rf _build"
+    targets = run(["make", "help"]).stdout
+    for target in ("book", "serve", "test", "scripts", "results", "notebooks", "clean"):
+        assert f"make {target} " in targets

@@ -1,0 +1,71 @@
+"""The executed book against what it reports: each number within its band, each bound holding, none missing or extra."""
+
+import json
+
+import pytest
+import yaml
+from book_claims import VERDICTS, judge
+from conftest import ROOT
+
+LEDGER = yaml.safe_load((ROOT / "book/claims.yml").read_text("utf-8"))
+
+
+def reported(chapter, profile):
+    path = ROOT / "book" / "results" / profile / f"{chapter}.json"
+    if not path.exists():
+        pytest.skip(f"nothing is reported for {chapter} in the profile {profile}: no {path.relative_to(ROOT)}")
+    return {record["id"]: record for record in json.loads(path.read_text("utf-8"))["records"]}
+
+
+def test_every_bound_holds(records):
+    broken = [record["id"] for chapter in records.values() for record in chapter if record["holds"] is False]
+    assert not broken
+
+
+def test_every_chapter_reports_the_records_that_it_makes(records):
+    for chapter, found in records.items():
+        expected = reported(chapter, found[0]["provenance"]["profile"])
+        assert {record["id"] for record in found} == set(expected), f"run `make results` for {chapter}"
+
+
+def test_every_number_comes_back_within_its_band(records):
+    outside = []
+    for chapter, found in records.items():
+        expected = reported(chapter, found[0]["provenance"]["profile"])
+        for record in found:
+            band = expected[record["id"]]["band"]
+            if band and not band[0] <= record["mean"] <= band[1]:
+                outside.append(f"{record['id']}: {record['mean']:.4g} is outside {band[0]:.4g} to {band[1]:.4g}")
+    assert not outside, "\n".join(outside)
+
+
+def test_a_chapter_has_enough_seeds(records):
+    for record in (record for chapter in records.values() for record in chapter):
+        least = {"quick": 3, "full": 5}[record["provenance"]["profile"]]
+        assert not record["seeds"] or len(record["seeds"]) >= least, record["id"]
+
+
+def test_claims_are_answered_by_records_that_exist(records):
+    known = {record["id"]: record for chapter in records.values() for record in chapter}
+    for entry in LEDGER["claims"] + LEDGER["slips"]:
+        if "answer" in entry:
+            assert entry["answer"]["record"] in known, entry["id"]
+            assert entry["answer"]["verdict"] in ("reproduced", "differs"), entry["id"]
+            assert judge(entry, known)[0] in VERDICTS[:2], entry["id"]
+
+
+def test_the_ledger_has_every_row_of_the_lectures_list():
+    path = ROOT.parent / "shared" / "claims.yml"
+    if not path.exists():
+        pytest.skip("the list of the lectures' claims is not beside this checkout")
+    source = yaml.safe_load(path.read_text("utf-8"))
+    for part in ("claims", "slips"):
+        assert {row["id"] for row in source[part]} <= {row["id"] for row in LEDGER[part]}
+        assert all(row["source"] in LEDGER["sources"] for row in LEDGER[part])
+
+
+def test_reported_results_hold_what_they_claim():
+    for path in (ROOT / "book" / "results").rglob("*.json"):
+        content = json.loads(path.read_text("utf-8"))
+        assert content["provenance"]["profile"] == path.parent.name
+        assert not [record["id"] for record in content["records"] if record["holds"] is False]

@@ -139,7 +139,7 @@ designed = {
     "do nothing": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
 }
 digit = x_test[0, :, :, 0]
-maps = {name: convolve_one(digit, np.array(kernel)) for name, kernel in designed.items()}
+maps = {name: convolve_one(digit, np.array(k)) for name, k in designed.items()}
 
 
 # %%
@@ -293,7 +293,9 @@ def max_pool(maps):
 def max_pool_backward(maps, delta):
     """Send delta to the largest value of every block; equally large ones share it."""
     largest = blocks(maps) == blocks(maps).max(axis=(2, 4), keepdims=True)
-    share = delta[:, :, np.newaxis, :, np.newaxis] / largest.sum(axis=(2, 4), keepdims=True)
+    share = delta[:, :, np.newaxis, :, np.newaxis] / largest.sum(
+        axis=(2, 4), keepdims=True
+    )
     return (largest * share).reshape(maps.shape)
 
 
@@ -416,9 +418,8 @@ def descend(parameters, images, labels, learning_rate=0.1, batch_size=64):
         batch = slice(start, start + batch_size)
         logits, kept = forward(parameters, images[batch])
         loss, logits_gradient = cross_entropy(logits, labels[batch])
-        for parameter, gradient in zip(
-            parameters, backward(parameters, kept, logits_gradient)
-        ):
+        gradients = backward(parameters, kept, logits_gradient)
+        for parameter, gradient in zip(parameters, gradients):
             parameter -= learning_rate * gradient
         losses.append(loss)
     return losses
@@ -432,7 +433,9 @@ twin.compile(keras.optimizers.SGD(0.1), loss)
 steps = 50 * 64
 twin.fit(x_train[:steps], y_train[:steps], batch_size=64, shuffle=False, verbose=0)
 descend(ours, x_train[:steps], y_train[:steps])
-apart = sum(int(np.sum(np.abs(a - b) > 1e-4)) for a, b in zip(ours, twin.get_weights()))
+apart = 0
+for by_hand, by_keras in zip(ours, twin.get_weights()):
+    apart += int(np.sum(np.abs(by_hand - by_keras) > 1e-4))
 calipers.record(
     "conv-scratch-apart",
     apart,
@@ -442,7 +445,7 @@ calipers.record(
 
 
 # %% [markdown]
-# So the NumPy net *is* the Keras net. Let it learn: one pass over {glue:text}`conv-scratch-examples` digits in an order
+# So the NumPy net *is* the Keras net. Let it learn: one pass over {glue:text}`conv-scratch-examples` in an order
 # of the seed's choosing, in batches of 64, at a learning rate of 0.1.
 
 # %%
@@ -454,7 +457,8 @@ def learn_from_scratch(seed):
     guesses = [
         forward(parameters, x)[0].argmax(axis=1) for x in np.array_split(x_test, 100)
     ]
-    return {"accuracy": 100 * np.mean(np.concatenate(guesses) == y_test), "losses": losses}
+    right = np.concatenate(guesses) == y_test
+    return {"accuracy": 100 * right.mean(), "losses": losses}
 
 
 scratch = calipers.over_seeds(learn_from_scratch, seeds, "NumPy")
@@ -528,7 +532,11 @@ def cost(model):
     return parameters, multiplications
 
 
-nets = {"dense": dense_net(), "conv-one": conv_net([20]), "conv-two": conv_net([20, 40])}
+nets = {
+    "dense": dense_net(),
+    "conv-one": conv_net([20]),
+    "conv-two": conv_net([20, 40]),
+}
 costs = {name: cost(net) for name, net in nets.items()}
 for name, (parameters, multiplications) in costs.items():
     calipers.record(
@@ -553,7 +561,7 @@ for name, (parameters, multiplications) in costs.items():
 #
 # **Does each layer help, by more than luck?** The same training for all: Adam {cite}`kingma2015`, batches of 128, a
 # learning rate that climbs for three tenths of the steps and falls to zero along a cosine {cite}`loshchilov2017`. We chose
-# the peak, 0.005, from four values by holding back the last 10,000 training digits, never by the test set; exercise
+# the peak, 0.005, from four values by holding back the last 10,000 training digits, never by the test set;
 # {numref}`ex-conv-rate` lets you check. The dense net gets more {term}`epochs <epoch>` than the others because it needs
 # them and they cost it little.
 
@@ -596,16 +604,15 @@ def rung(build, epochs, peak=0.005):
 # %% [markdown]
 # The fourth net is a {term}`recipe <recipe>` rather than a rung: the same two stages, a little wider, with
 # {term}`batch normalisation` {cite}`ioffe2015` between each linear map and its ReLU, which lets the peak learning rate
-# double. Why that works has a chapter of its own; here it is one layer a line.
+# double. It brings a bias of its own, so the layers before it need none. Why it works has a chapter to itself; here it is
+# one layer a line.
 
 # %%
 def recipe_net():
-    """Two convolutional stages and a dense layer, each normalised over the batch before its ReLU."""
+    """Two convolutions and a dense layer, each normalised over the batch before its ReLU."""
     model = keras.Sequential([keras.Input((28, 28, 1))])
     for filters in (24, 48):
-        model.add(
-            layers.Conv2D(filters, 5, use_bias=False)
-        )  # the normalisation brings a bias of its own
+        model.add(layers.Conv2D(filters, 5, use_bias=False))
         model.add(layers.MaxPooling2D(2))
         model.add(layers.BatchNormalization(momentum=0.9))
         model.add(layers.ReLU())
@@ -631,7 +638,9 @@ experiments = {
     "conv-two": rung(conv_two_net, conv_epochs),
     "recipe": rung(recipe_net, conv_epochs, peak=0.01),
 }
-rungs = {name: calipers.over_seeds(run, seeds, name) for name, run in experiments.items()}
+rungs = {}
+for name, experiment in experiments.items():
+    rungs[name] = calipers.over_seeds(experiment, seeds, name)
 
 # %% [markdown]
 # Each accuracy is recorded with the lecture's figure as its bound, and compared with the rung before it, seed by seed.
@@ -684,7 +693,12 @@ for place, name in enumerate(names):
         **seed,
     )
     if name != "recipe":
-        marker = {"mfc": "none", "mew": 2, "ms": 8, "color": calipers.COLOURS["vermilion"]}
+        marker = {
+            "mfc": "none",
+            "mew": 2,
+            "ms": 8,
+            "color": calipers.COLOURS["vermilion"],
+        }
         axis.plot(100 - lecture[name], place, "D", **marker, **theirs)
 axis.set_yticks(range(len(names)), names.values())
 axis.invert_yaxis()
@@ -692,7 +706,11 @@ axis.set(xlabel="test error (%), logarithmic", xscale="log")
 axis.set_xticks([0.5, 1, 2, 3], ["0.5", "1", "2", "3"])
 axis.minorticks_off()
 figure.legend(
-    loc="outside upper center", ncols=3, fontsize=10.5, handletextpad=0.3, columnspacing=1
+    loc="outside upper center",
+    ncols=3,
+    fontsize=10.5,
+    handletextpad=0.3,
+    columnspacing=1,
 )
 calipers.show(
     alt="Test error of four nets, one row each, every seed a dot. It falls from about two per cent for the dense net to "
@@ -716,7 +734,7 @@ calipers.show(
 #
 # The figure after ± is the *noise*: half of the 95 % interval {cite}`student1908` of the mean difference, taken seed by
 # seed. We say *higher* only where the difference exceeds it. With three seeds that is a stern rule: Student's factor is
-# 4.3, and a step that every seed sees can still fail it. Exercise {numref}`ex-conv-seeds` asks how many seeds it takes.
+# 4.3, and a step that every seed sees can still fail it. {numref}`ex-conv-seeds` asks how many seeds it takes.
 #
 # How fine a difference could we see at all? The 10,000 test digits are a sample too. At an accuracy of 99 % their binomial
 # error is $\sqrt{0.99 \cdot 0.01 / 10\,000}$, a tenth of a point. It does not shrink with more seeds, because all seeds
@@ -971,7 +989,9 @@ for name, sample in slid.items():
     axis.fill_between(shifts, low, high, alpha=0.3, lw=0)
     axis.plot(shifts, sample.mean, "o-", label=names[name])
 axis.axhline(10, color="gray", ls=":", label="guessing")
-axis.set(xlabel="shift to the right (pixels)", ylabel="test accuracy (%)", ylim=(0, 102))
+axis.set(
+    xlabel="shift to the right (pixels)", ylabel="test accuracy (%)", ylim=(0, 102)
+)
 axis.legend(loc="lower left")
 calipers.show(
     alt="Test accuracy against the shift of the test digits, with bands from seed to seed. Both nets start near the top "
@@ -1140,10 +1160,14 @@ delta = rng.normal(size=(2, 4, 4, 3))  # the loss is the sum of delta times the 
 nudge = np.zeros_like(maps_in)
 nudge[0, 3, 5, 1] = 1e-3
 change = average_pool(maps_in + nudge) - average_pool(maps_in - nudge)
-assert np.isclose(np.sum(delta * change) / 2e-3, average_pool_backward(delta)[0, 3, 5, 1])
+assert np.isclose(
+    np.sum(delta * change) / 2e-3, average_pool_backward(delta)[0, 3, 5, 1]
+)
 
 constant = np.full((1, 4, 4, 1), 0.7)
-assert all(np.allclose(pool(constant), 0.7) for pool in (max_pool, average_pool, l2_pool))
+assert all(
+    np.allclose(pool(constant), 0.7) for pool in (max_pool, average_pool, l2_pool)
+)
 
 # %% [markdown]
 # ````{solution-end}
@@ -1224,7 +1248,9 @@ from scipy.stats import t
 
 for difference in (0.3, 0.1):
     n = next(
-        n for n in range(2, 100) if t.ppf(0.975, n - 1) * 0.14 / math.sqrt(n) < difference
+        n
+        for n in range(2, 100)
+        if t.ppf(0.975, n - 1) * 0.14 / math.sqrt(n) < difference
     )
     print(f"{difference} points: {n} seeds")
 

@@ -10,7 +10,7 @@ import nbformat
 from scripts import ROOT, chapters
 
 CELL = re.compile(r"(^```\{code-cell\}[^\n]*\n(?::[^\n]*\n)*\n?)(.*?)(^```$)", re.M | re.S)
-WIDTH = "92"
+WIDTH = "88"
 
 
 def formatted(text):

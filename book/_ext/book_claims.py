@@ -14,8 +14,14 @@ from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
-VERDICTS = ("reproduced", "differs", "not confirmed in this build", "not claimed in smoke", "not testable here",
-            "not measured yet")  # fmt: skip
+ANSWERED = ("reproduced", "differs", "corrected")
+VERDICTS = (
+    *ANSWERED,
+    "not confirmed in this build",
+    "not claimed in smoke",
+    "not testable here",
+    "not measured yet",
+)
 
 
 def load_ledger(srcdir):

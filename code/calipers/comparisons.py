@@ -67,7 +67,7 @@ class Comparison:
     @property
     def verdict(self):
         """``"higher"``, ``"lower"`` or ``"no difference that we could measure"``."""
-        if abs(self.difference) <= self.noise:
+        if not abs(self.difference) > self.noise:  # also where either is NaN
             return "no difference that we could measure"
         return "higher" if self.difference > 0 else "lower"
 

@@ -6,6 +6,7 @@ Krizhevsky 2009 (CIFAR-10).
 
 import gzip
 import hashlib
+import http.client
 import os
 import shutil
 import sys
@@ -26,6 +27,10 @@ STALL_SECONDS = 30
 
 class DatasetError(RuntimeError):
     """A data set is missing or damaged; the message says what to do."""
+
+
+class _Damage(Exception):
+    """Files are not what they should be: the data set's name and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ FORMS = {
     ),
 }
 
+IMAGES = {"mnist": (28, 28), "fashion_mnist": (28, 28), "cifar10": (32, 32, 3)}
+
 # SHA-256 of the C-ordered uint8 bytes of x_train, y_train, x_test, y_test; labels flat.
 HASHES = {
     "mnist": (
@@ -158,7 +165,7 @@ def load(name):
 
 def is_here(name):
     """Say whether the files of a data set are on this machine, without reading them."""
-    return any(all((folder / file).exists() for file in form.files) for folder, _ in _folders() for form in FORMS[name])
+    return any(not _missing(folder, form) for folder, _ in _folders() for form in FORMS[name])
 
 
 def download_folder():
@@ -179,34 +186,45 @@ def _folders():
         yield folder, str(folder)
 
 
+def _missing(folder, form):
+    """List the files that the folder lacks. ``os.path.exists`` is False, not an error, where a folder is closed."""
+    return [file for file in form.files if not os.path.exists(folder / file)]
+
+
 def _find(name):
     """Return the arrays of the first complete set of files, or None and where it was looked for."""
     tried = [] if os.environ.get("CALIPERS_DATA") else ["CALIPERS_DATA: not set"]
     for folder, words in _folders():
-        for form in FORMS[name]:
-            paths = [folder / file for file in form.files]
-            if all(path.exists() for path in paths):
-                return _read(name, form, paths), tried
-        tried.append(f"{words}: no {' and no '.join(form.files[0] for form in FORMS[name])}")
+        missing = [_missing(folder, form) for form in FORMS[name]]
+        for form, lacking in zip(FORMS[name], missing, strict=True):
+            if not lacking:
+                paths = [folder / file for file in form.files]
+                try:
+                    return _read(name, form, paths), tried
+                except _Damage as error:
+                    raise DatasetError(
+                        f"{', '.join(map(str, paths))}: {error} The file was left as it is: move it away, and run "
+                        "again."
+                    ) from error
+        tried.append(f"{words}: no {' and no '.join(lacking[0] for lacking in missing)}")
     return None, tried
 
 
 def _read(name, form, paths):
-    """Read and check. Raises DatasetError, naming the files, if they are not what they should be."""
-    named = ", ".join(map(str, paths))
+    """Read and check. Raises _Damage if the files are not what they should be."""
     try:
         arrays = form.read(paths)
     except Exception as error:  # a damaged file fails in many ways (zlib, zip, tar, NumPy), and all mean the same
-        raise DatasetError(
-            f"Cannot read {name} from {named}: {type(error).__name__}: {error}. The file is truncated, altered or not "
-            "readable. It was left as it is: mend or move it away, and run again."
+        raise _Damage(
+            f"Cannot read {name}: {type(error).__name__}: {error}. The file is truncated, altered or not readable."
         ) from error
     for key, expected in zip(ARRAYS, HASHES[name], strict=True):
         if hashlib.sha256(np.ascontiguousarray(arrays[key])).hexdigest() != expected:
-            raise DatasetError(
-                f"{named}: {key} is not {name}'s, byte for byte (its SHA-256 differs from {expected[:12]}...). The file "
-                "was altered. It was left as it is: move it away, and run again."
+            raise _Damage(
+                f"{key} is not {name}'s, byte for byte (its SHA-256 differs from {expected[:12]}...): it was altered."
             )
+        shape = IMAGES[name] if key[0] == "x" else ()
+        arrays[key] = np.require(arrays[key].view(np.uint8).reshape(-1, *shape), requirements=["C", "W"])
     return arrays
 
 
@@ -215,7 +233,9 @@ def _download(name, tried):
         for origin in form.origins:
             try:
                 return _fetch(name, form, origin)
-            except (OSError, DatasetError) as error:
+            except _Damage as error:
+                tried.append(f"{origin}: {error}")
+            except (OSError, http.client.HTTPException) as error:
                 tried.append(f"{origin}: {type(error).__name__}: {error}")
     where = "\n".join(f"  - {line}" for line in tried)
     files = " or ".join(", ".join(form.files) for form in FORMS[name])

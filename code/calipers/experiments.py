@@ -1,5 +1,6 @@
 """The same experiment over several seeds."""
 
+import logging
 import sys
 import time
 
@@ -46,6 +47,8 @@ def over_seeds(experiment, seeds, label="experiment"):
 def _run(experiment, seed, label):
     import keras
 
+    # Every seed builds its model anew, and TensorFlow would warn of every new trace of it.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keras.utils.set_random_seed(seed)
     start = time.perf_counter()
     result = dict(experiment(seed))
@@ -56,7 +59,7 @@ def _run(experiment, seed, label):
 
 def _collect(values, seeds):
     try:
-        array = np.asarray(values, dtype=float)
+        array = np.asarray(values)
     except (TypeError, ValueError):
         return values
-    return Sample(array, seeds)
+    return Sample(array.astype(float), seeds) if array.dtype.kind in "biuf" else values

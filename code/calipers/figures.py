@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import itertools
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ COLOURS = {
     "purple": "#CC79A7",
 }
 _CYCLE = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky")]
+_drawn = itertools.count(1)
 _INK = "#010203"  # black in print; "currentColor" in SVG, so that text takes the page's colour
 
 
@@ -153,7 +155,7 @@ def inline_svg(figure, alt):
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    prefix = f"f{figure.number}-"
+    prefix = f"f{next(_drawn)}-"  # not the figure's number: pyplot gives that again once the figure is closed
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

@@ -20,9 +20,9 @@ def layer_activations(model, x):
     import keras
 
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    probe = keras.Model(model.inputs, [layer.output for layer in layers])
+    probe = keras.Model(model.inputs, {layer.name: layer.output for layer in layers})
     outputs = probe(keras.ops.convert_to_tensor(x), training=False)
-    return {layer.name: keras.ops.convert_to_numpy(output) for layer, output in zip(layers, outputs, strict=True)}
+    return {layer.name: keras.ops.convert_to_numpy(outputs[layer.name]) for layer in layers}
 
 
 def layer_gradients(model, loss, x, y, training=False):
@@ -60,16 +60,22 @@ def layer_gradients(model, loss, x, y, training=False):
             f"layer_gradients knows TensorFlow and JAX, not {backend}: set KERAS_BACKEND to tensorflow or jax."
         )
     gradients = _GRADIENTS[backend](model, loss, x, y, training)
-    paths = [variable.path for variable in model.trainable_variables]
+    # Keras counts models up (sequential_1, ...): without that name the keys are the same for every seed.
+    paths = [variable.path.removeprefix(f"{model.name}/") for variable in model.trainable_variables]
     return {path: np.asarray(gradient) for path, gradient in zip(paths, gradients, strict=True)}
 
 
 def _tensorflow_gradients(model, loss, x, y, training):
     import tensorflow as tf
 
+    # Copies, and a stateless call, so that measuring moves neither moving averages nor random states.
+    trainable = [tf.identity(variable.value) for variable in model.trainable_variables]
     with tf.GradientTape() as tape:
-        value = loss(y, model(x, training=training))
-    return tape.gradient(value, [variable.value for variable in model.trainable_variables])
+        tape.watch(trainable)
+        prediction, _ = model.stateless_call(trainable, model.non_trainable_variables, x, training=training)
+        value = loss(y, prediction)
+    gradients = tape.gradient(value, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]  # an embedding's come sparse
 
 
 def _jax_gradients(model, loss, x, y, training):

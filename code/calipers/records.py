@@ -49,7 +49,7 @@ class Record:
         The paired difference from another record: ``with`` (its id), ``difference``, ``noise`` (None for one seed)
         and ``verdict``.
     holds : bool or None
-        Whether all bounds hold; None without any and in the smoke profile, which claims nothing.
+        Whether all bounds hold; None without any, in the smoke profile and in the offline edition, which claim nothing.
     band : list of two floats, or None
         Where the mean of a repetition is expected; see :func:`reproduction_band`.
     title : str
@@ -140,16 +140,17 @@ def record(
     Raises
     ------
     ValueError
-        For a malformed id, an id used twice, a NaN, an unknown `greater_than` or `compared_with`, or too few seeds for the profile.
+        For a malformed id, an id used twice, a NaN, an unknown `greater_than` or `compared_with`, or too few seeds for
+        the profile.
     """
-    seeds = list(values.seeds) if isinstance(values, Sample) else []
+    seeds = [int(seed) for seed in values.seeds] if isinstance(values, Sample) else []
     numbers = np.atleast_1d(np.asarray(values.values if seeds else values, dtype=float))
     asked = {"at_least": at_least, "at_most": at_most, "between": between, "equals": equals}
     asked = {kind: value for kind, value in asked.items() if value is not None}
     _check(id, numbers, seeds, greater_than or compared_with)
 
     profile = profiles.profile()
-    bounds = [{"kind": kind, "value": value} for kind, value in asked.items()]
+    bounds = [{"kind": kind, "value": np.asarray(value).tolist()} for kind, value in asked.items()]  # for JSON
     holds = [_within(kind, value, float(numbers.mean())) for kind, value in asked.items()]
     comparison = _compare(values, greater_than or compared_with)
     if greater_than:
@@ -164,7 +165,7 @@ def record(
         sd=float(numbers.std(ddof=1)) if len(numbers) > 1 else None,
         bounds=bounds,
         comparison=comparison,
-        holds=None if profile == "smoke" or not bounds else all(holds),
+        holds=all(holds) if bounds and profile != "smoke" and not profiles.offline() else None,
         band=None if unit in TIMINGS else reproduction_band(numbers, seeds, examples),
         title=title,
         provenance=_provenance(profile),
@@ -211,7 +212,7 @@ def describe_bound(bound, unit):
     kind, value = bound["kind"], bound["value"]
     if kind == "greater_than":
         return f"greater than {value}"
-    number = " and ".join(f"{v:,g}" for v in value) if kind == "between" else f"{value:,g}"
+    number = " and ".join(f"{v:,.12g}" for v in value) if kind == "between" else f"{value:,.12g}"
     return f"{kind.replace('_', ' ')} {number} {unit}".strip()
 
 
@@ -243,6 +244,8 @@ def _check(id, numbers, seeds, other):
 def _compare(values, other):
     if not other:
         return None
+    if not (isinstance(values, Sample) and isinstance(_records[other][1], Sample)):
+        raise ValueError(f"Only numbers with seeds are compared by their noise, and {other!r} or its rival has none.")
     comparison = compare(values, _records[other][1])
     return {
         "with": other,
@@ -268,7 +271,7 @@ def _digits(entry):
         return 2
     if all(value == int(value) for value in entry.values) and not entry.sd:
         return 0
-    scale = entry.sd or abs(entry.mean) / 10
+    scale = entry.sd if entry.sd and entry.sd > 1e-9 * abs(entry.mean) else abs(entry.mean) / 10
     return max(0, 1 - math.floor(math.log10(scale))) if scale else 0
 
 

@@ -1,0 +1,183 @@
+"""The book in a real browser: every page in light, in dark and at the width of a phone, with the network cut off."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from chapters import NAMES
+from conftest import ROOT
+
+PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md"))
+SEEN = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 375)}
+# The theme reads its own stored mode before it has stored one, and says so once; nothing of ours.
+HARMLESS = "Got invalid theme mode"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def visit(browser, book):
+    """Open a page in one of the three ways; the page, with what it asked for and complained about."""
+    contexts = []
+
+    def open_page(name, way="light"):
+        scheme, width = SEEN[way]
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.requested, page.complaints = [], []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+        page.goto((Path(book) / "book" / f"{name}.html").as_uri())
+        page.wait_for_load_state("load")
+        page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("way", SEEN)
+@pytest.mark.parametrize("name", PAGES)
+def test_page_asks_nobody_and_complains_of_nothing(visit, name, way):
+    page = visit(name, way)
+    outside = [url for url in page.requested if not url.startswith(("file:", "data:", "blob:"))]
+    assert not outside
+    assert not [text for text in page.complaints if HARMLESS not in text]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(visit, name):
+    page = visit(name, "phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", SEEN)
+def test_figures_are_there_described_and_take_the_pages_colour(visit, name, way):
+    page = visit(name, way)
+    figures = page.locator("div.figure svg[role=img]")
+    assert figures.count() >= 2
+    ink = page.evaluate("getComputedStyle(document.querySelector('div.figure')).color")
+    assert ink == page.evaluate("getComputedStyle(document.querySelector('article p')).color")
+    for number in range(figures.count()):
+        figure = figures.nth(number)
+        assert len(figure.get_attribute("aria-label")) > 40
+        box = figure.bounding_box()
+        assert box["width"] > 200
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= SEEN[way][1]
+    background = page.evaluate("getComputedStyle(document.querySelector('.text_html:has(> .figure)')).backgroundColor")
+    assert background == "rgba(0, 0, 0, 0)", "no light box in the dark"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mathematics_is_rendered_and_numbered(visit, name):
+    page = visit(name)
+    page.wait_for_selector("mjx-container[display=true]")
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator(".math .eqno").count() >= 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", SEEN)
+def test_interactive_figure_answers_to_mouse_and_keyboard(visit, name, way):
+    page = visit(name, way)
+    knob = page.locator("div.interactive").first
+    slider, shown = knob.locator("input[type=range]"), knob.locator("output")
+    knob.locator(".main-svg").first.wait_for()
+    states = "Array.from(document.querySelector('.js-plotly-plot').data, trace => JSON.stringify(trace.z ?? trace.y))"
+
+    before, first = page.evaluate(states), shown.inner_text()
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert shown.inner_text() != first
+    assert slider.get_attribute("aria-valuetext") == shown.inner_text()
+    page.wait_for_function(f"before => {states}.join() !== before.join()", arg=before)
+    after_key = page.evaluate(states)
+    assert after_key != before
+
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
+    page.wait_for_function(f"document.querySelector('div.interactive input').value === '{slider.get_attribute('max')}'")
+    assert page.evaluate(states) != after_key
+    assert len(knob.get_attribute("aria-label")) > 40
+    width = page.evaluate("document.querySelector('.js-plotly-plot').getBoundingClientRect().right")
+    assert width <= SEEN[way][1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exercises_unfold(visit, name):
+    page = visit(name)
+    solution = page.locator("div.solution").first
+    assert solution.locator("div.cell").first.is_hidden()
+    solution.locator(".toggle-button, button").first.click()
+    solution.locator("div.cell").first.wait_for(state="visible")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_internal_links_lead_somewhere(visit, name):
+    page = visit(name)
+    links = page.evaluate("Array.from(document.querySelectorAll('a[href]'), a => a.href)")
+    for link in {link for link in links if link.startswith("file:")}:
+        path, _, anchor = link.removeprefix("file://").partition("#")
+        path = Path(path.partition("?")[0])
+        assert path.exists(), link
+        if anchor and path.suffix == ".html":
+            assert f'id="{anchor}"' in path.read_text("utf-8"), link
+
+
+def test_claims_lead_to_the_cell_that_measured_them(visit):
+    page = visit("claims")
+    links = page.locator("table.ledger a[href*='#record-']")
+    assert links.count() >= 8
+    links.first.click()
+    page.wait_for_url("**/convolutional_networks.html#record-*")
+    assert page.locator(":target").count() == 1
+
+
+def test_search_finds_a_word_of_each_chapter(visit):
+    page = visit("index")
+    page.goto(page.url.replace("book/index.html", "search.html?q=equivariance"))
+    page.wait_for_selector("#search-results li a")
+    assert "Convolutional networks" in page.locator("#search-results").inner_text()
+
+
+def test_the_switch_turns_the_page_dark(visit):
+    page = visit("index")
+    for _ in range(3):
+        page.locator(".theme-switch-button").first.click()
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            return
+    pytest.fail("the theme switch never reached dark")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_colab_opens_the_notebook_and_the_script_can_be_downloaded(visit, name):
+    page = visit(name)
+    links = page.evaluate("Array.from(document.querySelectorAll('.article-header-buttons a[href]'), a => a.href)")
+    assert any(link.endswith(f"/notebooks/{name}.ipynb") and "colab" in link for link in links)
+    assert any("mybinder.org" in link for link in links)
+    (script,) = [link for link in links if link.endswith(f"{name}.py")]
+    assert Path(script.removeprefix("file://")).read_text("utf-8") == (ROOT / "code" / f"{name}.py").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_is_heavy(book, name):
+    assert (Path(book) / "book" / f"{name}.html").stat().st_size < 1_500_000

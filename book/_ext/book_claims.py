@@ -77,31 +77,24 @@ class FillLedger(SphinxPostTransform):
             node.replace_self(getattr(self, node["part"].replace("-", "_"))(ledger, records))
 
     def claims(self, ledger, records):
+        head = ("The lecture says", "Its figure", "We measured", "Verdict")
         parts = []
         for chapter in dict.fromkeys(claim["chapter"] for claim in ledger["claims"]):
-            rows = [self.claim_row(claim, records) for claim in ledger["claims"] if claim["chapter"] == chapter]
+            claims = [claim for claim in ledger["claims"] if claim["chapter"] == chapter]
+            rows = [self.row(claim, figure_text(claim), ledger, records) for claim in claims]
             parts.append(nodes.rubric("", chapter.replace("_", " ").capitalize()))
-            parts.append(table(("The lecture says", "Its figure", "We measured", "Verdict"), rows, (46, 14, 22, 18)))
+            parts.append(table(head, rows, (42, 16, 20, 22), "claims"))
         return parts
 
-    def claim_row(self, claim, records):
-        verdict, record = judge(claim, records)
-        says = [nodes.Text(claim["says"] + " "), nodes.emphasis("", f"({claim['source']})")]
-        return [
-            says,
-            figure_text(claim),
-            self.measured(claim, record),
-            [nodes.inline("", verdict, classes=["verdict"])],
-        ]
-
     def slips(self, ledger, records):
-        rows = []
-        for slip in ledger["slips"]:
-            verdict, record = judge(slip, records)
-            source = nodes.emphasis("", f"({slip['source']})")
-            rows.append([[nodes.Text(slip["says"] + " "), source], slip["truth"], self.measured(slip, record),
-                         [nodes.inline("", verdict, classes=["verdict"])]])  # fmt: skip
-        return [table(("As transcribed", "What holds", "We measured", "Verdict"), rows, (32, 32, 20, 16))]
+        head = ("As transcribed", "What holds", "We measured", "Verdict")
+        rows = [self.row(slip, slip["truth"], ledger, records) for slip in ledger["slips"]]
+        return [table(head, rows, (30, 30, 20, 20), "slips")]
+
+    def row(self, entry, second, ledger, records):
+        verdict, record = judge(entry, records)
+        source = nodes.emphasis("", f"({ledger['sources'][entry['source']]['short']})")
+        return [[nodes.Text(entry["says"] + " "), source], second, self.measured(entry, record), verdict]
 
     def measured(self, entry, record):
         if record is None:
@@ -132,15 +125,15 @@ def figure_text(claim):
     return f"{', '.join(f'{v:,g}' if 'unit' not in claim else f'{v:.2f}' for v in values)} {claim.get('unit', '')}"
 
 
-def table(head, rows, widths):
-    """Build a docutils table from texts and lists of inline nodes."""
+def table(head, rows, widths, name):
+    """Build a docutils table of the class `name` from texts and lists of inline nodes."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in widths), cols=len(head))
-    group += nodes.thead("", row(head))
-    group += nodes.tbody("", *map(row, rows))
-    return nodes.table("", group, classes=["ledger"])
+    group += nodes.thead("", table_row(head))
+    group += nodes.tbody("", *map(table_row, rows))
+    return nodes.table("", group, classes=["ledger", name])
 
 
-def row(cells):
+def table_row(cells):
     entries = []
     for cell in cells:
         children = [nodes.Text(cell)] if isinstance(cell, str) else cell

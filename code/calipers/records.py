@@ -75,7 +75,8 @@ class Record:
     def text(self):
         """The value as prose quotes it: mean, spread where there are seeds, unit."""
         digits = _digits(self)
-        number = f"{self.mean:,.{digits}f}"
+        mean = round(self.mean, digits) + 0.0  # + 0.0: no minus before a zero
+        number = f"{mean:,.{digits}f}".replace("-", "−")
         if self.sd is not None:
             number += f" ± {self.sd:,.{digits}f}"
         return f"{number} {self.unit}".strip()

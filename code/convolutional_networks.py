@@ -69,7 +69,7 @@ x_train.shape, x_test.shape
 # ## From a dense layer to a convolution
 #
 # **What must a layer look like if it is to treat every place of the picture alike?** Start with a {term}`dense layer`
-# between two grids. The input has a value $x_q$ at every place $q = (\text{row}, \text{column})$, the output a value
+# between two grids; forget their borders for now. The input has a value $x_q$ at every place $q = (\text{row}, \text{column})$, the output a value
 # $z_p$ at every place $p$, and every pair of places has a weight of its own:
 #
 # $$ z_p = \sum_q W_{p,q}\, x_q . $$ (eq-conv-dense)
@@ -199,8 +199,8 @@ calipers.show_interactive(
 # ### Convolution or cross-correlation?
 #
 # Mathematicians call $\sum_u K_u\, x_{p-u}$ a {term}`convolution`; equation {eq}`eq-conv-correlation`, with its plus sign,
-# is a {term}`cross-correlation`. The one becomes the other when the kernel is turned by 180 degrees. Every deep-learning
-# library computes the cross-correlation and calls it convolution. For a learned kernel this changes nothing, since
+# is a {term}`cross-correlation`. The one becomes the other when the kernel is turned by 180 degrees. Keras, like other
+# deep-learning libraries, computes the cross-correlation and calls it convolution. For a learned kernel this changes nothing, since
 # training finds the turned one as easily. It matters as soon as two libraries have to agree, as the
 # [traps](sec-conv-traps) show.
 #
@@ -300,9 +300,13 @@ def max_pool_backward(maps, delta):
 
 
 # %% [markdown]
-# The net has two convolutions with {term}`ReLU` and pooling, a dense layer of 100 and ten {term}`logits`. Its loss is the
-# {term}`cross-entropy` of the {term}`softmax`, whose gradient with respect to the logits is the predicted probability
-# minus one for the true class.
+# The net has two convolutions with {term}`ReLU` and pooling, a dense layer of 100 and ten {term}`logits` $z_k$. Its loss is
+# the {term}`cross-entropy` of the {term}`softmax`. For an example of class $y$
+#
+# $$ L = -\log \frac{e^{z_y}}{\sum_j e^{z_j}} = -z_y + \log \sum_j e^{z_j}, \qquad
+#    \frac{\partial L}{\partial z_k} = \frac{e^{z_k}}{\sum_j e^{z_j}} - [k = y] , $$ (eq-conv-cross-entropy)
+#
+# the predicted probability, minus one for the true class.
 
 # %%
 def cross_entropy(logits, labels):
@@ -391,7 +395,7 @@ calipers.record(
     disagree,
     equals=0,
     title="Entries of the gradient that finite differences dispute",
-);
+)
 
 
 # %% [markdown]
@@ -441,7 +445,7 @@ calipers.record(
     apart,
     equals=0,
     title="Parameters that differ from Keras's by over 0.0001 after 50 steps",
-);
+)
 
 
 # %% [markdown]
@@ -475,7 +479,7 @@ calipers.record(
     examples=10_000,
     at_least=90,
     title="Test accuracy of the NumPy net",
-);
+)
 
 # %%
 losses = scratch["losses"]
@@ -615,7 +619,7 @@ def rung(build, epochs, peak=0.005):
 
 
 # %% [markdown]
-# The fourth net is a {term}`recipe <recipe>` rather than a rung: the same two stages, with 16 and 48 maps and with
+# The fourth net is a {term}`recipe` rather than a rung: the same two stages, with 16 and 48 maps and with
 # {term}`batch normalisation` {cite}`ioffe2015` between each linear map and its ReLU, which lets the peak learning rate
 # double. It brings a bias of its own, so the layers before it need none. Why it works has a chapter to itself; here it is
 # one layer a line.
@@ -649,7 +653,8 @@ for name, experiment in experiments.items():
     rungs[name] = calipers.over_seeds(experiment, seeds, name)
 
 # %% [markdown]
-# Each accuracy is recorded with a bound, the lecture's figure (for the recipe, our own aim), and compared with the rung before it, seed by seed.
+# Each accuracy is recorded with a bound, the lecture's figure (for the recipe, our own aim), and compared with the rung
+# before it, seed by seed.
 
 # %%
 aim = {"dense": 97.80, "conv-one": 98.78, "conv-two": 99.06, "recipe": 99.20}
@@ -673,7 +678,7 @@ calipers.record(
     calipers.Sample(10 * (1 - errors["conv-two"] / errors["dense"]), tuple(seeds)),
     between=(5, 8),
     title="Of ten errors of the dense net, those that two convolutions remove",
-);
+)
 
 # %%
 names = {
@@ -738,7 +743,7 @@ calipers.show(
 # | one → two convolutions | {glue:text}`mnist-conv-two-accuracy.difference:.2f` ± {glue:text}`mnist-conv-two-accuracy.noise:.2f` | {glue:text}`mnist-conv-two-accuracy.verdict` |
 # | two convolutions → recipe | {glue:text}`mnist-recipe-accuracy.difference:.2f` ± {glue:text}`mnist-recipe-accuracy.noise:.2f` | {glue:text}`mnist-recipe-accuracy.verdict` |
 #
-# The figure after ± is the *noise*: half of the 95 % interval {cite}`student1908` of the mean difference, taken seed by
+# In this table the figure after ± is the *noise*: half of the 95 % interval {cite}`student1908` of the mean difference, taken seed by
 # seed. We say *higher* only where the difference exceeds it. With three seeds that is a stern rule: Student's factor is
 # 4.3, and a step that every seed sees can still fail it. {numref}`ex-conv-seeds` asks how many seeds it takes.
 #
@@ -815,7 +820,7 @@ calipers.record(
 )
 calipers.record(
     "control-examples", len(x_scrambled), title="Training digits in the control"
-);
+)
 
 # %% [markdown]
 # With {glue:text}`control-examples` training digits, so as to be quick, scrambling changes the dense net by
@@ -930,7 +935,7 @@ calipers.record(
     convolve_one(ones, ones).item(),
     equals=25,
     title="Products for one output of a 5x5 kernel",
-);
+)
 
 # %% [markdown]
 # (sec-conv-traps)=
@@ -955,7 +960,7 @@ calipers.record(
     int(np.sum(np.abs(by_keras - correlated) > 1e-4)),
     equals=0,
     title="Outputs in which Keras differs from a cross-correlation",
-);
+)
 
 
 # %% [markdown]
@@ -1008,7 +1013,8 @@ calipers.show(
 
 # %% [markdown]
 # Four pixels leave the dense net {glue:text}`shift-four-dense-accuracy` and the convolutional one
-# {glue:text}`shift-four-conv-two-accuracy`. Convolution and pooling help, and they are no cure. {cite:t}`azulay2019` found the same in large nets, and {cite:t}`zhang2019shift` traced a part of it to pooling.
+# {glue:text}`shift-four-conv-two-accuracy`. Convolution and pooling help, and they are no cure.
+# {cite:t}`azulay2019` found the same in large nets, and {cite:t}`zhang2019shift` traced a part of it to pooling.
 #
 # **"Fewer parameters, so it is faster."** The net with two convolutions has about as many parameters as the dense one, and
 # {glue:text}`conv-two-multiplications-ratio.mean:.1f` times its multiplications. Count both, and then take the time.
@@ -1029,7 +1035,7 @@ calipers.record(
     (an_epoch["conv-two"] / an_epoch["dense"]).mean(),
     "times",
     title="Seconds an epoch, likewise, in this run",
-);
+)
 
 # %% [markdown]
 # An epoch takes {glue:text}`conv-two-seconds-ratio.mean:.1f` times as long. The two ratios need not agree:
@@ -1220,8 +1226,8 @@ assert np.allclose(learned, target_kernel, atol=0.05)
 # ````
 #
 # Whoever takes the best of three on the test set reports the luck of that test set too: the largest of three noisy figures
-# lies above their common mean. Were the three errors independent, it would lie 0.85 standard errors above, not quite a tenth of
-# a point; they share their test digits, so it is less. In the quick profile this runs on few digits.
+# lies above their common mean. Were the three errors independent, it would lie 0.85 standard errors above, not quite a
+# tenth of a point; they share their test digits, so it is less. In the quick profile this runs on few digits.
 
 # %%
 held_back = len(x_train) // 6

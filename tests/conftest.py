@@ -95,7 +95,7 @@ It measured {glue:text}`tiny-value`.
 
 ```{code-cell}
 import calipers
-calipers.record("tiny-value", 42, equals=42, title="An answer");
+calipers.record("tiny-value", 42, equals=42, title="An answer")
 ```
 """
 )

@@ -131,7 +131,7 @@ def test_compared_with_states_a_difference_without_a_bound():
     assert entry.comparison["verdict"] == "lower"
     assert entry.bounds == []
     assert entry.holds is None
-    assert entry.line.endswith("| -0.50 ± 0.25 against dense (lower)")
+    assert entry.line.endswith("| −0.50 ± 0.25 against dense (lower)")
 
 
 def test_all_bounds_have_to_hold():

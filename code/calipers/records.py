@@ -71,6 +71,9 @@ class Record:
     title: str
     provenance: dict
 
+    def _ipython_display_(self):
+        """Show nothing as a cell's last value: the record showed itself when it was made."""
+
     @property
     def text(self):
         """The value as prose quotes it: mean, spread where there are seeds, unit."""
@@ -88,9 +91,9 @@ class Record:
         if self.seeds:
             parts.append(f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}")
         if self.comparison:
-            other, difference, noise, verdict = self.comparison.values()
-            noise = "unknown" if noise is None else f"{noise:.2f}"
-            parts.append(f"{difference:+.2f} ± {noise} against {other} ({verdict})")
+            noise = "unknown" if self.comparison["noise"] is None else f"{self.comparison['noise']:.2f}"
+            difference = f"{self.comparison['difference']:+.2f}".replace("-", "−")
+            parts.append(f"{difference} ± {noise} against {self.comparison['with']} ({self.comparison['verdict']})")
         if self.bounds:
             verdict = {True: "holds", False: "DOES NOT HOLD", None: "not claimed in this profile"}[self.holds]
             parts.append(f"{' and '.join(describe_bound(b, self.unit) for b in self.bounds)}: {verdict}")
@@ -330,9 +333,10 @@ def _quotable(entry):
     values |= {f"{entry.id}.sd": math.nan if entry.sd is None else entry.sd}
     values |= {f"{entry.id}.min": min(entry.values), f"{entry.id}.max": max(entry.values)}
     if entry.comparison:
-        _, difference, noise, verdict = entry.comparison.values()
-        values |= {f"{entry.id}.difference": difference, f"{entry.id}.noise": math.nan if noise is None else noise}
-        values |= {f"{entry.id}.verdict": verdict}
+        noise = entry.comparison["noise"]
+        values |= {f"{entry.id}.difference": entry.comparison["difference"]}
+        values |= {f"{entry.id}.noise": math.nan if noise is None else noise}
+        values |= {f"{entry.id}.verdict": entry.comparison["verdict"]}
     return values
 
 

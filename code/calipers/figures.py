@@ -121,12 +121,13 @@ def show_interactive(figure, static, *, label, alt):
         config={"displayModeBar": False, "responsive": True},
         post_script=_SLIDER_SCRIPT,
     )
+    # The slider comes first, because Plotly's script runs as soon as the browser has read the division.
     slider = (
         f"<label>{html.escape(label)}: <output>{html.escape(figure.frames[0].name)}</output>"
         f'<input type="range" min="0" max="{len(figure.frames) - 1}" value="0" '
         f'aria-valuetext="{html.escape(figure.frames[0].name)}"></label>'
     )
-    shown = f'<div class="interactive" role="group" aria-label="{html.escape(alt)}">{division}{slider}</div>'
+    shown = f'<div class="interactive" role="group" aria-label="{html.escape(alt)}">{slider}{division}</div>'
     display({"text/html": shown, **_fallbacks(static, alt)}, raw=True)
     plt.close(static)
 

@@ -1,9 +1,12 @@
 """The build is strict, notices what it should, and says what to do. Each test breaks a small copy of the house."""
 
 import re
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from conftest import HEADER, build, run
+from conftest import HEADER, build, data_folder, run
 
 
 def executed(root, **environment):
@@ -100,9 +103,30 @@ def test_an_unknown_profile_is_one_sentence(small_book):
     assert "Traceback" not in done.stderr
 
 
+def seconds_of(root):
+    start = time.monotonic()
+    build(root, CALIPERS_PROFILE="smoke", CALIPERS_DATA=data_folder())
+    return time.monotonic() - start
+
+
+def test_a_warm_build_is_quick(smoke_book):
+    """At most 5 s with nothing changed, and 15 s after a sentence, on a quiet machine; ours are shared: twice that."""
+    unchanged = min(seconds_of(smoke_book) for _ in range(3))
+    chapter = smoke_book / "book/convolutional_networks.md"
+    edit(chapter, "Nobody told the net about edges.", "Nobody had told the net about edges.")
+    sentence = seconds_of(smoke_book)
+    edit(chapter, "Nobody had told the net about edges.", "Nobody told the net about edges.")
+    print(f"nothing changed: {unchanged:.1f} s; a sentence changed: {sentence:.1f} s")
+    assert unchanged < 10
+    assert sentence < 30
+
+
 def test_make_shows_nothing_surprising():
-    shown = run(["make", "-n", "clean"]).stdout.strip()
-    assert shown == "rm -rf _build"
+    environment = Path(sys.executable).parents[1]
+    dry = ["make", "-n", "--no-print-directory"]
+    assert run([*dry, "clean"], MAKEFLAGS=None).stdout.strip() == "rm -rf _build"
+    shown = run([*dry, "book", f"VENV={environment}"], MAKEFLAGS=None).stdout.strip()
+    assert shown == f"{environment}/bin/python tools/build.py", "the environment is there: nothing else to do"
     targets = run(["make", "help"]).stdout
     for target in ("book", "serve", "test", "scripts", "results", "notebooks", "clean"):
         assert f"make {target} " in targets

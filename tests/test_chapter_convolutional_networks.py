@@ -146,15 +146,15 @@ def bound():
 
 
 def shuffled_labels(x, y):
-    """A tenth of the labels belong to other digits."""
+    """Half of the labels are dealt out anew. (A tenth would not do: in one run that still reached 99.19 %.)"""
     y = y.copy()
-    some = np.random.default_rng(0).permutation(len(y))[: len(y) // 10]
+    some = np.random.default_rng(0).permutation(len(y))[: len(y) // 2]
     y[some] = np.roll(y[some], 1)
     return x, y
 
 
 CAUSES = {
-    "a tenth of the labels is shuffled": (shuffled_labels, 0.005),
+    "half of the labels are shuffled": (shuffled_labels, 0.005),
     "the learning rate is ten times larger": (None, 0.05),
     "the learning rate is ten times smaller": (None, 0.0005),
 }

@@ -20,6 +20,8 @@ FENCE = re.compile(
 OPTIONS = re.compile(r"\A(?::[\w-]+:[^\n]*\n)+")
 LABEL = re.compile(r"^\([\w:-]+\)=\n", re.M)
 EQUATION = re.compile(r"\$\$(?P<body>.*?)\$\$ *\((?P<label>[\w:-]+)\)", re.S)
+PAGE_LINK = re.compile(r"\]\((\w+)\.md\)")
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 ROLE = re.compile(r"\{(?P<kind>[\w:-]+)\}`(?P<text>[^`]+)`")
 
 
@@ -42,6 +44,7 @@ def plain(text, values, equations):
         Numbers of the page's labelled equations.
     """
     text = LABEL.sub("", text)
+    text = PAGE_LINK.sub(rf"]({CONFIG['html']['baseurl']}book/\1.html)", text)
     text = EQUATION.sub(lambda m: f"$${m['body'].rstrip()} \\tag{{{equations[m['label']]}}}$$", text)
 
     def fence(match):
@@ -72,8 +75,7 @@ def plain(text, values, equations):
 
 def setup_source():
     """The first cell's code: install calipers where the notebook runs."""
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]["url"]
-    source = os.environ.get("CALIPERS_INSTALL_FROM", f"git+{repository}")
+    source = os.environ.get("CALIPERS_INSTALL_FROM", f"git+{CONFIG['repository']['url']}")
     return f"# Install what this chapter needs; run this cell first.\n%pip install -q {source}"
 
 

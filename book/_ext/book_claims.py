@@ -29,6 +29,11 @@ def load_ledger(srcdir):
     return yaml.safe_load(Path(srcdir, "book/claims.yml").read_text("utf-8"))
 
 
+def reference_runs(srcdir):
+    """Name the chapters that have results in the full profile."""
+    return sorted(path.stem for path in Path(srcdir, "book/results/full").glob("*.json"))
+
+
 def judge(entry, records):
     """Return the verdict on a claim or a slip, and the record that answers it (or None).
 
@@ -106,7 +111,12 @@ class FillLedger(SphinxPostTransform):
         counts = Counter(judge(entry, records)[0] for entry in ledger["claims"] + ledger["slips"])
         items = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
         total = f"{len(ledger['claims'])} claims and {len(ledger['slips'])} slips"
-        return [nodes.paragraph("", f"Of {total} in the ledger, this build finds {', '.join(items)}.")]
+        chapters = len(getattr(self.env, "calipers_records", {}))
+        text = (
+            f"Of {total} in the ledger, this build finds {', '.join(items)}. The reference run, in the profile full, "
+            f"has been made for {len(reference_runs(self.env.srcdir))} of {chapters} chapter(s)."
+        )
+        return [nodes.paragraph("", text)]
 
     def claims_picture(self, ledger, records):
         answered = [(claim, judge(claim, records)[1]) for claim in ledger["claims"] if claim.get("unit") == "%"]
@@ -170,7 +180,8 @@ def draw(answered):
 
 def refresh(app, env):
     """Write the ledger's pages again when a record has changed, even if their own text has not."""
-    state = hashlib.sha256(repr(sorted(records_by_id(env).items())).encode()).hexdigest()
+    content = repr((sorted(records_by_id(env).items()), reference_runs(env.srcdir)))
+    state = hashlib.sha256(content.encode()).hexdigest()
     if state == getattr(env, "ledger_state", None):
         return []
     env.ledger_state = state

@@ -175,7 +175,7 @@ interactive.frames = [
 ]
 interactive.update_layout(height=260)
 
-static, axes = plt.subplots(1, 3, figsize=(5.6, 2.3))
+static, axes = plt.subplots(1, 3, figsize=(4.8, 2))
 for axis, values, title in zip(
     axes, (digit, designed["vertical edges"], maps["vertical edges"]), titles
 ):
@@ -187,8 +187,9 @@ calipers.show_interactive(
     interactive,
     static,
     label="kernel",
-    alt="Three pictures side by side: a handwritten seven, a 3 by 3 kernel and the feature map that it makes of the "
-    "seven. The slider changes the kernel: kernels for edges light up along strokes of one direction, the blur smears.",
+    alt="Three pictures side by side: a handwritten seven, a 3 by 3 kernel and the feature "
+    "map that it makes of the seven. The slider changes the kernel: kernels for edges light "
+    "up along strokes of one direction, the blur smears.",
 )
 
 
@@ -492,8 +493,8 @@ axis.axhline(math.log(10), color="gray", ls=":", label="ln 10: guessing")
 axis.set(xlabel="step (batches of 64)", ylabel="loss of the batch (nats)", yscale="log")
 axis.legend(loc="lower left")
 calipers.show(
-    alt="The loss of the NumPy net falls from about that of guessing, 2.3 nats, to a tenth of it within some 100 steps, "
-    "and the band over the seeds is about as wide as the jitter from batch to batch."
+    alt="The loss of the NumPy net starts at about that of guessing, falls steeply and then "
+    "more slowly. The band over the seeds is about as wide as the jitter from step to step."
 )
 
 
@@ -687,7 +688,7 @@ names = {
     "conv-two": "two convolutions",
     "recipe": "recipe",
 }
-figure, axis = plt.subplots(figsize=(5.6, 3.4))
+figure, axis = plt.subplots()
 for place, name in enumerate(names):
     mean, spread = errors[name].mean(), errors[name].std(ddof=min(1, len(seeds) - 1))
     first = {"label": "mean ± spread"}, {"label": "one seed"}, {"label": "the lecture"}
@@ -716,17 +717,13 @@ axis.invert_yaxis()
 axis.set(xlabel="test error (%), logarithmic", xscale="log")
 axis.set_xticks([0.5, 1, 2, 3], ["0.5", "1", "2", "3"])
 axis.minorticks_off()
-figure.legend(
-    loc="outside upper center",
-    ncols=3,
-    fontsize=10.5,
-    handletextpad=0.3,
-    columnspacing=1,
+figure.legend(loc="outside upper center", ncols=3, fontsize=10, columnspacing=1)
+reached = ", ".join(
+    f"{names[name]} {error.mean():.2f} %" for name, error in errors.items()
 )
 calipers.show(
-    alt="Test error of four nets, one row each, every seed a dot. It falls from about two per cent for the dense net to "
-    "about one for one convolution, less for two, and about half a per cent for the recipe; the seeds' spread is small "
-    "against the steps. Diamonds mark the lecture's figures, close to ours or to the right of them."
+    alt=f"Test error of four nets, one row each, every seed a dot; on average {reached}. "
+    "Diamonds mark the lecture's figures for the first three."
 )
 
 # %% [markdown]
@@ -745,7 +742,8 @@ calipers.show(
 #
 # In this table the figure after ± is the *noise*: half of the 95 % interval {cite}`student1908` of the mean difference, taken seed by
 # seed. We say *higher* only where the difference exceeds it. With three seeds that is a stern rule: Student's factor is
-# 4.3, and a step that every seed sees can still fail it. {numref}`ex-conv-seeds` asks how many seeds it takes.
+# 4.3, and a step that every seed sees can still fail it. So where the table says that we could measure no difference, the
+# step may be real; so few seeds cannot tell. {numref}`ex-conv-seeds` asks how many it takes.
 #
 # How fine a difference could we see at all? The 10,000 test digits are a sample too. At an accuracy of 99 % their binomial
 # error is $\sqrt{0.99 \cdot 0.01 / 10\,000}$, a tenth of a point. It does not shrink with more seeds, because all seeds
@@ -838,8 +836,8 @@ for axis, kernel in zip(axes.flat, np.moveaxis(kernels, -1, 0)):
     axis.imshow(kernel, cmap="RdBu", vmin=-limit, vmax=limit)
     axis.axis("off")
 calipers.show(
-    alt="The twenty 5 by 5 kernels of the first layer after training, blue positive and red negative. Some are blue on "
-    "one side and red on the other, in various directions. Most are hard to name."
+    alt="The twenty 5 by 5 kernels of the first layer after training, blue positive and red "
+    "negative. Some are blue on one side and red on the other. Most are hard to name."
 )
 
 
@@ -1005,10 +1003,12 @@ axis.set(
     xlabel="shift to the right (pixels)", ylabel="test accuracy (%)", ylim=(0, 102)
 )
 axis.legend(loc="upper right")
+ends = " and ".join(
+    f"{names[name]} {sample.mean[-1]:.0f} %" for name, sample in slid.items()
+)
 calipers.show(
-    alt="Test accuracy against the shift of the test digits, with bands from seed to seed. Both nets start near the top "
-    "and fall: the dense net steeply from two pixels on, the convolutional net later; at eight pixels the one "
-    "guesses and the other does little better."
+    alt="Test accuracy against the shift of the test digits, with bands from seed to seed. "
+    f"Both nets start near the top and fall, the dense net sooner; at the last shift {ends}."
 )
 
 # %% [markdown]
@@ -1219,9 +1219,8 @@ def learn(images, steps, learning_rate):
 noise = np.random.default_rng(5).normal(size=(10, 28, 28, 1))
 on_noise = learn(noise, steps=100, learning_rate=0.3)
 on_digits = learn(x_train[:10].astype(float), steps=100, learning_rate=0.3)
-print(
-    f"largest error of a weight after 100 steps: {on_noise:.6f} on noise, {on_digits:.2f} on digits"
-)
+print(f"largest error of a weight after 100 steps on noise:  {on_noise:.6f}")
+print(f"                                          on digits: {on_digits:.6f}")
 assert on_noise < 1e-6 < on_digits
 
 # %% [markdown]
@@ -1326,7 +1325,8 @@ print(f"{small.count_params():,} parameters: {score:.2f} % of the test digits")
 # - The way back is as simple: correlate the input with $\delta$ for the kernel, convolve $\delta$ with the kernel for the
 #   input. Fewer than a hundred lines of NumPy do what Keras does.
 # - On MNIST the two convolutions take the accuracy from {glue:text}`mnist-dense-accuracy` to
-#   {glue:text}`mnist-conv-two-accuracy`, and a modern recipe to {glue:text}`mnist-recipe-accuracy`. Scrambled pixels undo it.
+#   {glue:text}`mnist-conv-two-accuracy`. Scrambled pixels undo it.
+# - A difference counts when it exceeds its noise. Steps of a few tenths of a point ask for more than three seeds.
 # - Parameters are not multiplications, equivariance is not invariance, and Keras's convolution is not SciPy's.
 #
 # **Further reading.** The idea began with the neocognitron {cite}`fukushima1980` and became a working reader of cheques

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HEADER, build, data_folder, run
+from records import executed_chapters
 
 
 def executed(root, **environment):
@@ -37,6 +38,7 @@ def test_only_what_changed_is_executed_again(small_book):
     assert not executed(small_book), "nothing changed"
     edit(page(small_book), "It measured", "It has measured")
     assert not executed(small_book), "a sentence changed"
+    assert [record["id"] for record in executed_chapters(small_book)["tiny"]] == ["tiny-value"], "from the cache too"
     assert "It has measured" in (small_book / "_build/html/book/tiny.html").read_text()
     with (small_book / "code/calipers/profiles.py").open("a") as file:
         file.write("# one line more\n")

@@ -347,9 +347,9 @@ def executed():
 
 
 def shown(cell):
-    """The record that an executed cell shows last, and the forms in which it shows it."""
-    *_, last = (output for output in cell.outputs if records.METADATA in output.get("metadata", {}))
-    return Record(**last["metadata"][records.METADATA]), last["data"]
+    """The record that an executed cell holds last, and the forms in which it shows it."""
+    *_, last = (place for place, output in enumerate(cell.outputs) if records.METADATA in output.get("metadata", {}))
+    return Record(**cell.outputs[last]["metadata"][records.METADATA]), cell.outputs[last - 1]["data"]
 
 
 def glued(cell):

@@ -160,7 +160,7 @@ def draw(answered):
     from calipers import figures
 
     figures.style()
-    figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(answered)))
+    figure, axes = plt.subplots(figsize=(4.8, 1.2 + 0.5 * len(answered)))
     for place, (claim, record) in enumerate(reversed(answered)):
         axes.plot(claim["value"], place, "o", mfc="none", mew=2, ms=9, color=figures.COLOURS["vermilion"],
                   label="lecture" if not place else None)  # fmt: skip

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import nbformat
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -12,12 +11,14 @@ from sphinx.util.docutils import SphinxDirective
 METADATA = "calipers"  # as in calipers.records
 
 
-def notebook_records(path):
-    """List the records (as dicts) that an executed notebook holds, in order."""
-    notebook = nbformat.read(path, as_version=4)
-    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
-    found = (output.get("metadata", {}).get(METADATA) for output in outputs)
-    return [json.loads(json.dumps(record)) for record in found if record]
+def glued_records(path):
+    """List the records (as dicts) among a page's glued values, in order.
+
+    MyST-NB writes the values beside the executed notebook, whether it was executed or came from the cache. (The
+    notebook itself it writes without outputs when it came from the cache.)
+    """
+    glued = json.loads(path.read_text("utf-8")).values()
+    return [value["metadata"][METADATA] for value in glued if METADATA in value["metadata"]]
 
 
 def records_by_id(env):
@@ -28,12 +29,12 @@ def records_by_id(env):
 
 def collect(app, doctree):
     name = app.env.docname
-    path = Path(app.outdir).parent / "jupyter_execute" / f"{name}.ipynb"
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{name}.glue.json"
     if not hasattr(app.env, "calipers_records"):
         app.env.calipers_records = {}
     app.env.calipers_records.pop(name, None)
-    if NbMetadataCollector.get_exec_data(app.env, name) and path.exists():
-        found = notebook_records(path)
+    if NbMetadataCollector.get_doc_data(app.env)[name].get("glue"):
+        found = glued_records(path)
         others = {id: page for page, records in app.env.calipers_records.items() for id in (r["id"] for r in records)}
         for record in found:
             if record["id"] in others:

@@ -29,7 +29,7 @@ def style():
 
     mpl.rcParams.update(
         {
-            "figure.figsize": (5.6, 3.6),
+            "figure.figsize": (4.8, 3.3),  # inches: at 375 px its 12-point letters are still 12 px high
             "figure.dpi": 100,
             "figure.constrained_layout.use": True,
             "font.size": 12,

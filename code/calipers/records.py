@@ -22,7 +22,7 @@ import numpy as np
 from calipers import profiles
 from calipers.comparisons import Sample, compare, student_half_width
 
-METADATA = "calipers"  # the key under which an executed notebook's output carries its record
+METADATA = "calipers"  # the key under which a glued value's metadata carries the whole record
 TIMINGS = ("s", "times")  # units of times and of ratios of times: machines differ, so these get no band
 MINIMUM_SEEDS = {"smoke": 1, "quick": 3, "full": 5}
 _records = {}
@@ -316,9 +316,9 @@ def _publish(entry):
         shown = (
             f'<div class="record" id="record-{entry.id}"><code>{entry.id}</code> <span>{html.escape(rest)}</span></div>'
         )
-        display({"text/plain": entry.line, "text/html": shown}, raw=True, metadata={METADATA: asdict(entry)})
+        display({"text/plain": entry.line, "text/html": shown}, raw=True)
         for key, value in _quotable(entry).items():
-            _glue(display, key, value)
+            _glue(display, key, value, {METADATA: asdict(entry)} if key == entry.id else {})
     else:
         print(entry.line, flush=True)
     path = os.environ.get("CALIPERS_RECORDS")
@@ -340,13 +340,13 @@ def _quotable(entry):
     return values
 
 
-def _glue(display, key, value):
+def _glue(display, key, value, metadata):
     """Store a value in the executed page as MyST-NB's glue does, without needing MyST-NB (Colab has none)."""
     prefix = "application/papermill.record/"
     display(
         {f"{prefix}text/plain": repr(value)},
         raw=True,
-        metadata={"scrapbook": {"name": key, "mime_prefix": prefix}},
+        metadata={"scrapbook": {"name": key, "mime_prefix": prefix}, **metadata},
     )
 
 

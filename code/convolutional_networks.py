@@ -700,8 +700,8 @@ for place, name in enumerate(names):
         errors[name],
         [place] * len(seeds),
         "o",
-        ms=5,
-        color=calipers.COLOURS["blue"],
+        ms=4,
+        color=plt.rcParams["text.color"],
         **seed,
     )
     if name != "recipe":
@@ -747,7 +747,7 @@ calipers.show(
 #
 # How fine a difference could we see at all? The 10,000 test digits are a sample too. At an accuracy of 99 % their binomial
 # error is $\sqrt{0.99 \cdot 0.01 / 10\,000}$, a tenth of a point. It does not shrink with more seeds, because all seeds
-# sit the same test {cite}`jordan2024`. And about fifteen digits in ten thousand carry a wrong or doubtful label
+# sit the same test {cite}`jordan2024`. And fifteen of the 10,000 carry a label that people found wrong
 # {cite}`northcutt2021`, so that nobody should expect 100 %.
 #
 # ### The control: scrambled pixels

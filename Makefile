@@ -22,7 +22,8 @@ serve: book ## Build the book and serve it on http://localhost:8000 (PORT=... fo
 test: $(VENV)/.test $(VENV)-jax/.done ## Pass the tests, the book's own build among them
 	$(BIN)/python -m pytest
 
-scripts: $(VENV)/.book ## Write code/<chapter>.py from book/<chapter>.md
+scripts: $(VENV)/.test ## Format the pages' code and write code/<chapter>.py from book/<chapter>.md
+	$(BIN)/python tools/format_pages.py
 	$(BIN)/python tools/scripts.py
 
 results: book ## Write book/results/<profile>/<chapter>.json from the executed book

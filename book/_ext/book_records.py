@@ -76,7 +76,7 @@ def provenance_text(records):
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     return (
         f"How these numbers came about: profile {last['profile']}; seeds {', '.join(map(str, seeds)) or 'none'}; "
-        f"{last['device']}; {versions}; {last['date']}; the page ran for {last['seconds']:.0f} seconds."
+        f"{last['device']}; {versions}; {last['date']}; the last record came after {last['seconds']:.0f} seconds."
     )
 
 

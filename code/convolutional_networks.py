@@ -170,9 +170,7 @@ for column, trace in enumerate([picture(digit, 1), *frame("vertical edges")], st
     interactive.update_yaxes(
         visible=False, scaleanchor="x" if column == 1 else f"x{column}", **place
     )
-interactive.frames = [
-    go.Frame(name=name, data=frame(name), traces=[1, 2]) for name in designed
-]
+interactive.frames = [go.Frame(data=frame(name), traces=[1, 2]) for name in designed]
 interactive.update_layout(height=260)
 
 static, axes = plt.subplots(1, 3, figsize=(4.8, 2))
@@ -186,7 +184,7 @@ for axis, values, title in zip(
 calipers.show_interactive(
     interactive,
     static,
-    label="kernel",
+    knobs={"kernel": list(designed)},
     alt="Three pictures side by side: a handwritten seven, a 3 by 3 kernel and the feature "
     "map that it makes of the seven. The slider changes the kernel: kernels for edges light "
     "up along strokes of one direction, the blur smears.",

@@ -1,7 +1,9 @@
 """Figures: described, coloured by the page, with ids of their own, and self-contained where they move."""
 
 import base64
+import html
 import io
+import json
 import os
 import re
 import subprocess
@@ -13,8 +15,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
+import plotly.graph_objects as go
 import pytest
-from calipers import COLOURS, show, style
+from calipers import COLOURS, show, show_interactive, style
 from calipers.figures import inline_svg
 from nbclient import NotebookClient
 
@@ -130,8 +133,8 @@ from calipers import show, show_interactive, style
 style()
 plt.plot([1, 2])
 show(alt="A line rises.")
-moving = go.Figure(frames=[go.Frame(name="1")])
-show_interactive(moving, plt.figure(), label="Depth", alt="A line moves.")
+moving = go.Figure(frames=[go.Frame()])
+show_interactive(moving, plt.figure(), knobs={"Depth": ["1"]}, alt="A line moves.")
 print(plt.get_fignums())
 """
 
@@ -155,18 +158,19 @@ import matplotlib.pyplot as plt, plotly.graph_objects as go
 from calipers import show, show_interactive, style
 style()
 def moving():
-    frames = [go.Frame(name=f"{depth} layers", data=[go.Scatter(y=[depth, 1])]) for depth in (1, 2, 5)]
+    frames = [go.Frame(data=[go.Scatter(y=[depth, gain])]) for depth in (1, 2, 5) for gain in (1, 2)]
     return go.Figure(data=frames[0].data, frames=frames)
+knobs = {"Depth < 6": ["1 layer", "2 layers", '5 "layers"'], "Gain": ["1", "2"]}
 def static():
     figure, axes = plt.subplots()
     axes.plot([1, 2])
     return figure
 """,
     "show": """plt.plot([1, 2])\nshow(alt="A line rises.")""",
-    "interactive": """show_interactive(moving(), static(), label="Depth < 6", alt='A "line" moves.')""",
+    "interactive": """show_interactive(moving(), static(), knobs=knobs, alt='A "line" moves.')""",
     "elsewhere": """
 del os.environ["CALIPERS_BUILD"]
-show_interactive(moving(), static(), label="Depth", alt="A line moves.")
+show_interactive(moving(), static(), knobs=knobs, alt="A line moves.")
 """,
 }
 
@@ -204,14 +208,22 @@ def test_notebook_shows_the_current_figure_as_svg(shown):
     assert svg.get("aria-label") == "A line rises."
 
 
-def test_interactive_figure_has_a_slider_that_keyboard_and_screen_reader_find(shown):
+def test_interactive_figure_has_sliders_that_keyboard_and_screen_reader_find(shown):
     page = shown["interactive"]["text/html"]
-    (slider,) = re.findall(r"<input [^>]*>", page)
-    assert 'type="range" min="0" max="2" value="0"' in slider
-    assert 'aria-valuetext="1 layers"' in slider
-    assert f"<label>Depth &lt; 6: <output>1 layers</output>{slider}</label>" in page
+    depth, gain = re.findall(r"<input [^>]*>", page)
+    assert 'type="range" min="0" max="2" value="0" aria-valuetext="1 layer"' in depth
+    assert 'type="range" min="0" max="1" value="0" aria-valuetext="1"' in gain
+    assert f"<label>Depth &lt; 6: <output>1 layer</output>{depth}</label><label>Gain: <output>1</output>{gain}" in page
+    positions = html.unescape(re.search(r'data-positions="([^"]*)"', depth)[1])
+    assert json.loads(positions) == ["1 layer", "2 layers", '5 "layers"']
     assert 'role="group" aria-label="A &quot;line&quot; moves."' in page
     assert 'getElementById("{plot_id}")' not in page
+
+
+@pytest.mark.parametrize("knobs", [{}, {"Depth": ["1", "2"]}, {"Depth": ["1", "2"], "Gain": ["1", "2"]}])
+def test_interactive_figure_needs_a_frame_for_every_combination(knobs):
+    with pytest.raises(ValueError, match="one frame for each combination"):
+        show_interactive(go.Figure(frames=[go.Frame()] * 3), curves(), knobs=knobs, alt=ALT)
 
 
 def test_interactive_figure_of_the_book_asks_nothing_of_the_net(shown):

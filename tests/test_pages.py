@@ -95,29 +95,38 @@ def test_mathematics_is_rendered_and_numbered(visit, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", SEEN)
-def test_interactive_figure_answers_to_mouse_and_keyboard(visit, name, way):
+def test_every_knob_of_every_interactive_figure_answers_to_mouse_and_keyboard(visit, name, way):
     page = visit(name, way)
-    knob = page.locator("div.interactive").first
-    slider, shown = knob.locator("input[type=range]"), knob.locator("output")
-    knob.locator(".main-svg").first.wait_for()
-    states = "Array.from(document.querySelector('.js-plotly-plot').data, trace => JSON.stringify(trace.z ?? trace.y))"
+    state = "plot => JSON.stringify(plot.data.map(trace => [trace.x, trace.y, trace.z]))"
 
-    before, first = page.evaluate(states), shown.inner_text()
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    assert shown.inner_text() != first
-    assert slider.get_attribute("aria-valuetext") == shown.inner_text()
-    page.wait_for_function(f"before => {states}.join() !== before.join()", arg=before)
-    after_key = page.evaluate(states)
-    assert after_key != before
+    def changes(plot, drawn):
+        """Wait until the figure no longer shows what was drawn."""
+        page.wait_for_function(f"([plot, drawn]) => ({state})(plot) !== drawn", arg=[plot.element_handle(), drawn])
 
-    box = slider.bounding_box()
-    page.mouse.click(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
-    page.wait_for_function(f"document.querySelector('div.interactive input').value === '{slider.get_attribute('max')}'")
-    assert page.evaluate(states) != after_key
-    assert len(knob.get_attribute("aria-label")) > 40
-    width = page.evaluate("document.querySelector('.js-plotly-plot').getBoundingClientRect().right")
-    assert width <= SEEN[way][1]
+    figures = page.locator("div.interactive").all()
+    assert figures
+    for figure in figures:
+        assert len(figure.get_attribute("aria-label")) > 40
+        figure.locator(".main-svg").first.wait_for()
+        plot = figure.locator(".js-plotly-plot")
+        assert plot.evaluate("plot => plot.getBoundingClientRect().right") <= SEEN[way][1]
+        for knob in figure.locator("label").all():
+            slider, shown = knob.locator("input"), knob.locator("output")
+            drawn, first = plot.evaluate(state), shown.inner_text()
+            slider.focus()
+            page.keyboard.press("ArrowRight")
+            assert shown.inner_text() != first
+            assert slider.get_attribute("aria-valuetext") == shown.inner_text()
+            changes(plot, drawn)
+
+            drawn = plot.evaluate(state)
+            page.keyboard.press("Home")
+            changes(plot, drawn)
+            drawn = plot.evaluate(state)
+            box = slider.bounding_box()
+            page.mouse.click(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
+            assert slider.input_value() == slider.get_attribute("max")
+            changes(plot, drawn)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,8 @@ import base64
 import html
 import io
 import itertools
+import json
+import math
 import os
 import re
 import sys
@@ -83,29 +85,43 @@ def show(figure=None, *, alt):
         plt.show()
 
 
-def show_interactive(figure, static, *, label, alt):
-    """Show a Plotly figure whose frames a slider goes through; in print and in scripts show its static twin.
+def show_interactive(figure, static, *, knobs, alt):
+    """Show a Plotly figure with a slider for every knob; in print and in scripts show its static twin.
 
-    The slider is the browser's own, so that mouse, touch and keyboard move it (Plotly's answers to the mouse alone).
+    The sliders are the browser's own, so that mouse, touch and keyboard move them (Plotly's answer to the mouse alone).
 
     Parameters
     ----------
     figure : plotly.graph_objects.Figure
-        Its named frames are the slider's positions, in order; the first one is shown at the start.
+        Its frames are the settings of the knobs, in the order of ``itertools.product(*knobs.values())``: the last knob
+        changes fastest. The first frame is shown at the start.
     static : matplotlib.figure.Figure
         What a reader of the PDF sees instead.
-    label : str
-        What the slider chooses.
+    knobs : dict of str to sequence of str
+        What each slider chooses, and the names of its positions.
     alt : str
-        What is seen, and what the slider changes.
+        What is seen, and what the sliders change.
+
+    Raises
+    ------
+    ValueError
+        If there is not one frame for every combination of the knobs' positions.
     """
     import matplotlib.pyplot as plt
 
+    combinations = math.prod(len(positions) for positions in knobs.values())
+    if not knobs or len(figure.frames) != combinations:
+        raise ValueError(
+            f"The knobs have {combinations} combinations and the figure {len(figure.frames)} frames: give one frame for "
+            "each combination, in the order of itertools.product(*knobs.values())."
+        )
     if not _in_kernel():
         show(static, alt=alt)
         return
     from IPython.display import display
 
+    for number, frame in enumerate(figure.frames):
+        frame.name = str(number)
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -121,26 +137,32 @@ def show_interactive(figure, static, *, label, alt):
         config={"displayModeBar": False, "responsive": True},
         post_script=_SLIDER_SCRIPT,
     )
-    # The slider comes first, because Plotly's script runs as soon as the browser has read the division.
-    slider = (
-        f"<label>{html.escape(label)}: <output>{html.escape(figure.frames[0].name)}</output>"
-        f'<input type="range" min="0" max="{len(figure.frames) - 1}" value="0" '
-        f'aria-valuetext="{html.escape(figure.frames[0].name)}"></label>'
-    )
-    shown = f'<div class="interactive" role="group" aria-label="{html.escape(alt)}">{slider}{division}</div>'
+    # The sliders come first, because Plotly's script runs as soon as the browser has read the division.
+    sliders = "".join(_slider(name, positions) for name, positions in knobs.items())
+    shown = f'<div class="interactive" role="group" aria-label="{html.escape(alt)}">{sliders}{division}</div>'
     display({"text/html": shown, **_fallbacks(static, alt)}, raw=True)
     plt.close(static)
 
 
+def _slider(name, positions):
+    first = html.escape(positions[0])
+    return (
+        f"<label>{html.escape(name)}: <output>{first}</output>"
+        f'<input type="range" min="0" max="{len(positions) - 1}" value="0" aria-valuetext="{first}" '
+        f'data-positions="{html.escape(json.dumps(list(positions)))}"></label>'
+    )
+
+
 _SLIDER_SCRIPT = """
 const plot = document.getElementById("{plot_id}");
-const slider = plot.closest(".interactive").querySelector("input");
-const shown = plot.closest(".interactive").querySelector("output");
-slider.addEventListener("input", () => {
-    const name = plot._transitionData._frames[slider.value].name;
-    shown.textContent = name;
-    slider.setAttribute("aria-valuetext", name);
-    Plotly.animate(plot, [name], {mode: "immediate", frame: {duration: 0, redraw: true}, transition: {duration: 0}});
+const sliders = [...plot.closest(".interactive").querySelectorAll("input")];
+for (const slider of sliders) slider.addEventListener("input", () => {
+    const position = JSON.parse(slider.dataset.positions)[slider.value];
+    slider.closest("label").querySelector("output").textContent = position;
+    slider.setAttribute("aria-valuetext", position);
+    const frame = sliders.reduce((before, knob) => before * (Number(knob.max) + 1) + Number(knob.value), 0);
+    Plotly.animate(plot, [String(frame)],
+        {mode: "immediate", frame: {duration: 0, redraw: true}, transition: {duration: 0}});
 });
 """
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HEADER, build, data_folder, run
+from conftest import HEADER, ROOT, build, data_folder, run
 from records import executed_chapters
 
 
@@ -46,6 +46,20 @@ def test_only_what_changed_is_executed_again(small_book):
     edit(small_book / "constraints.txt", "absl-py==", "absl-py===")
     assert executed(small_book), "a pin changed"
     assert executed(small_book, CALIPERS_PROFILE="full"), "the profile changed"
+
+
+def test_a_work_more_leaves_the_links_of_other_pages_alone(small_book):
+    """The links of a page that is not built again must still find their works when another page cites one more."""
+    page(small_book, "other").write_text("# Other\n\n{cite}`student1908`\n")
+    page(small_book, "bibliography").write_text((ROOT / "book/bibliography.md").read_text())
+    more = "\n  - file: book/other\n  - file: book/bibliography"
+    edit(small_book / "_toc.yml", "  - file: book/tiny", f"  - file: book/tiny{more}")
+    build(small_book)
+    edit(page(small_book), "It measured", "After {cite}`lecun1998` it measured")
+    build(small_book)
+    html = small_book / "_build/html/book"
+    (linked,) = re.findall(r'href="bibliography\.html#([^"]+)"', (html / "other.html").read_text())
+    assert f'id="{linked}"' in (html / "bibliography.html").read_text()
 
 
 FAULTS = {

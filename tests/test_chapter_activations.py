@@ -203,7 +203,7 @@ def test_the_rescue_fails_when(what, chapter, data, bounds):
         kept[:] = 0
     x_test = data[0][2][:200]
     apart = np.abs(net.forward(x_test) - tanh_net.forward(x_test)).max()
-    assert apart > bounds["act-rescued-apart"]["at_most"]
+    assert apart > 1e-2
     if "weights" in what:
         assert fashion_accuracy(chapter, data, net, 1, "sgd") < bounds["act-deep-rescued-accuracy"]["at_least"]
 

@@ -96,10 +96,11 @@ x_test = (x_test - centre) / scale
 # ## Thirteen bends
 #
 # **Why bend at all?** A layer computes $z = Wa + b$ from the layer below. Stack two of them with nothing between, and
-# $W_2 (W_1 x + b_1) + b_2 = (W_2 W_1)\, x + (W_2 b_1 + b_2)$ is one layer again. However many linear layers you stack, you
-# get a linear map. So each layer applies a bent function to every entry of $z$, the {term}`activation`,
+# $W_2 (W_1 x + b_1) + b_2$ is $W_2 W_1\, x$ plus a constant: one layer again. However many linear layers you stack, you
+# get a linear map. So each layer applies a bent function to every entry of $z$, the {term}`activation`, and on the way
+# back the gradient is multiplied by its slope:
 #
-# $$ a = f(z), \qquad\text{and on the way back}\qquad \frac{\partial L}{\partial z} = f'(z)\, \frac{\partial L}{\partial a} . $$ (eq-act-layer)
+# $$ a = f(z), \qquad \frac{\partial L}{\partial z} = f'(z)\, \frac{\partial L}{\partial a} . $$ (eq-act-layer)
 #
 # Nearly any bend will do in principle: {cite:t}`hornik1991` shows that one hidden layer, if wide enough, approximates
 # every continuous function on a bounded region, whatever continuous, bounded $f$ it has, as long as that is not
@@ -374,9 +375,11 @@ for layer, low in ((10, 0.8), (50, 0.97)):
 # The lecture {cite}`schonhuth2019` gives the identity $\sigma(z) = (1 + \tanh(z/2))/2$. It is exact: multiply the
 # numerator and the denominator of $1 / (1 + e^{-z})$ by $e^{z/2}$,
 #
-# $$ \sigma(z) = \frac{e^{z/2}}{e^{z/2} + e^{-z/2}}
-#    = \frac12 \cdot \frac{(e^{z/2} + e^{-z/2}) + (e^{z/2} - e^{-z/2})}{e^{z/2} + e^{-z/2}}
-#    = \frac{1 + \tanh(z/2)}{2} . $$ (eq-act-identity)
+# $$ \begin{aligned}
+#    \sigma(z) &= \frac{e^{z/2}}{e^{z/2} + e^{-z/2}}
+#    = \frac12 \cdot \frac{(e^{z/2} + e^{-z/2}) + (e^{z/2} - e^{-z/2})}{e^{z/2} + e^{-z/2}} \\
+#    &= \frac{1 + \tanh(z/2)}{2} .
+#    \end{aligned} $$ (eq-act-identity)
 
 # %%
 wide = np.linspace(-40, 40, 100_001)

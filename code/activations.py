@@ -448,7 +448,8 @@ calipers.record(
 # ## From scratch in NumPy
 #
 # Softmax is the one function above that mixes its inputs. Its derivative is a matrix, but the way back never needs it
-# whole: $\sum_k \delta_k\, \partial p_k / \partial z_j = p_j\,(\delta_j - \sum_k \delta_k p_k)$.
+# whole. With $d_k = \partial L / \partial p_k$ it is
+# $\sum_k d_k\, \partial p_k / \partial z_j = p_j\,(d_j - \sum_k d_k p_k)$.
 
 # %%
 def softmax(z):
@@ -1250,9 +1251,12 @@ def half_rate(optimiser, rates):
     found = []
     for shares in died[f"{optimiser} dead"].values.mean(axis=-1):
         above = [number for number, share in enumerate(shares) if share >= 50]
-        number = above[0] if above and above[0] else len(rates) - 1
+        if not above:
+            found.append(2 * rates[-1])  # not reached: beyond the bounds below
+            continue
+        number = max(above[0], 1)
         low, high = shares[number - 1 : number + 1]
-        part = min(1, (50 - low) / (high - low)) if high > low else 1
+        part = max(0, 50 - low) / max(high - low, 1)
         found.append(rates[number - 1] * (rates[number] / rates[number - 1]) ** part)
     return calipers.Sample(np.array(found), tuple(seeds))
 

@@ -740,7 +740,7 @@ def gradients_of(seed):
     for name, (norm, rate) in courses.items():
         norms = []
 
-        def watch(number, net):
+        def watch(number, net, norms=norms):
             squares = [np.square(delta, dtype="float64").sum() for delta in net.deltas]
             norms.append(np.sqrt(squares))
 
@@ -854,18 +854,17 @@ def place_of(seed):
     for name, (norms, rate, noise) in places.items():
         net = Net([784] + [64] * 8 + [10], norms, seed=seed)
         net.noise = noise
-        shifts, before = [], None
+        shifts, before = [], []
 
-        def watch(number, net):
+        def watch(number, net, shifts=shifts, before=before):
             """How far one step moves the mean of what a unit's ReLU is given, in its spreads."""
-            nonlocal before
             if number % 20 < 2:
                 net.forward(x_probe, "batch")
                 now = np.array([kept["z"].mean(EXAMPLES) for kept in net.kept])
                 spreads = np.array([kept["z"].std(EXAMPLES) for kept in net.kept])
                 if number % 20 == 1:
-                    shifts.append(np.mean(np.abs(now - before) / (spreads + 1e-3)))
-                before = now
+                    shifts.append(np.mean(np.abs(now - before[-1]) / (spreads + 1e-3)))
+                before.append(now)
 
         losses = train(
             net, x_train, y_train, rate, place_steps, seed=seed, decay=True, watch=watch
@@ -1312,7 +1311,7 @@ def early_of(seed):
     for momentum in (0.99, 0.9):
         reads = {"batch": [], "inference": []}
 
-        def watch(number, net):
+        def watch(number, net, reads=reads):
             if number + 1 in moments:
                 for mode in reads:
                     reads[mode].append(

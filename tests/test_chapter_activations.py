@@ -101,13 +101,17 @@ def test_rrelu_draws_while_training_and_takes_the_mean_afterwards(chapter):
     np.testing.assert_allclose(-keras.ops.convert_to_numpy(layer(z, training=False)), 11 / 48, rtol=1e-6)
 
 
-def test_the_rescued_sigmoid_net_is_the_tanh_net(chapter):
+@pytest.mark.parametrize(("kind", "other"), [("tanh", "sigmoid"), ("sigmoid", "tanh")])
+def test_a_translated_net_computes_the_same_and_translates_back(chapter, kind, other):
     rng = np.random.default_rng(0)
-    net = chapter["DenseNet"]([20, 16, 16, 16, 5], "tanh", rng)
+    net = chapter["DenseNet"]([20, 16, 16, 16, 5], kind, rng, "float64")
     for bias in net.biases:
         bias[:] = rng.normal(0, 0.3, bias.shape)
-    x = rng.normal(size=(30, 20)).astype("float32")
-    np.testing.assert_allclose(chapter["rescued"](net).forward(x), net.forward(x), atol=1e-4)
+    x = rng.normal(size=(30, 20))
+    there = chapter["translated"](net)
+    assert there.kind == other
+    np.testing.assert_allclose(there.forward(x), net.forward(x), atol=1e-10)
+    np.testing.assert_allclose(chapter["translated"](there).parameters, net.parameters, atol=1e-10)
 
 
 def test_views_share_memory_with_the_parameters(chapter):
@@ -140,10 +144,14 @@ def test_the_pages_checks_notice_that(what, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bounds():
+def results():
     path = ROOT / "book" / "results" / "quick" / f"{NAME}.json"
-    found = json.loads(path.read_text("utf-8"))["records"]
-    return {record["id"]: {bound["kind"]: bound["value"] for bound in record["bounds"]} for record in found}
+    return {record["id"]: record for record in json.loads(path.read_text("utf-8"))["records"]}
+
+
+@pytest.fixture(scope="module")
+def bounds(results):
+    return {id: {bound["kind"]: bound["value"] for bound in record["bounds"]} for id, record in results.items()}
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +185,13 @@ def relu_accuracy(chapter, data):
 
 
 def test_sigmoid_is_not_behind_when_it_starts_like_tanh(chapter, data, bounds, relu_accuracy):
-    net = chapter["rescued"](chapter["DenseNet"](FOUR, "tanh", np.random.default_rng(0)))
+    net = chapter["translated"](chapter["DenseNet"](FOUR, "tanh", np.random.default_rng(0)))
     behind = relu_accuracy - fashion_accuracy(chapter, data, net, 0.008)
     print(f"rescued, it is {behind:.2f} points behind")
     assert behind < bounds["act-sigmoid-behind"]["at_least"]
 
 
-@pytest.mark.parametrize("what", ["ten times the learning rate", "half of tanh's labels are wrong"])
+@pytest.mark.parametrize("what", ["ten times the learning rate", "labels that are shifted by one"])
 def test_the_spread_is_large_when_one_of_them_has(what, chapter, data, bounds, relu_accuracy):
     net = chapter["DenseNet"](FOUR, "tanh", np.random.default_rng(0))
     spoil = what != "ten times the learning rate"
@@ -195,7 +203,7 @@ def test_the_spread_is_large_when_one_of_them_has(what, chapter, data, bounds, r
 @pytest.mark.parametrize("what", ["the weights stay tanh's", "the biases stay tanh's"])
 def test_the_rescue_fails_when(what, chapter, data, bounds):
     tanh_net = chapter["DenseNet"](SIX, "tanh", np.random.default_rng(0))
-    net = chapter["rescued"](tanh_net)
+    net = chapter["translated"](tanh_net)
     for kept, original in zip(net.weights, tanh_net.weights, strict=True):
         if "weights" in what:
             kept[:] = original
@@ -233,27 +241,20 @@ def test_selu_does_not_stay_near_one_with_relus_weights(chapter, bounds):
     assert low <= chapter["selu_walk"](1) <= high
 
 
-def test_sigmoid_is_not_slow_on_the_convolutional_net_when_it_starts_like_tanh(chapter, data, bounds):
-    """The speed-up's cause is the start: the rescued sigmoid passes 80 % as early as tanh does."""
+def test_the_speed_up_of_tanh_on_the_convolutional_net_fails_at_ten_times_its_rate(chapter, data, results):
+    """Too large a rate saturates tanh, and sigmoid, at its own best rate, needs no more than 1.5 times its passes."""
     x, y, x_test, y_test = data[1]
-    x, x_test = x[:5000].reshape(-1, 28, 28, 1), x_test[:2000].reshape(-1, 28, 28, 1)
+    x, x_test = x[:5000].reshape(-1, 28, 28, 1), x_test[:1000].reshape(-1, 28, 28, 1)
     keras.utils.set_random_seed(0)
-    model = chapter["conv_net"]("sigmoid")
-    old = chapter["conv_net"]("tanh").get_weights()
-    new = []
-    for number in range(0, len(old), 2):
-        double = 1 if number == len(old) - 2 else 2
-        sums = old[number].reshape(-1, old[number].shape[-1]).sum(axis=0) if number else 0
-        new += [double * old[number] * (2 if number else 1), double * (old[number + 1] - sums)]
-    model.set_weights(new)
+    model = chapter["conv_net"]("tanh")
     model.compile(
-        keras.optimizers.Adam(0.002),
+        keras.optimizers.Adam(0.02),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=20,
     )
     model.fit(x, y[:5000], batch_size=50, epochs=1, verbose=0)
-    reached = 100 * model.evaluate(x_test, y_test[:2000], batch_size=1000, verbose=0)[1]
+    reached = 100 * model.evaluate(x_test, y_test[:1000], batch_size=1000, verbose=0)[1]
     print(f"after one pass {reached:.1f} %")
-    passes = (80 - 10) / (reached - 10)  # tanh needs about as long: below one pass
-    assert passes < bounds["act-conv-speedup"]["at_least"]
+    passes = (80 - 10) / max(reached - 10, 1)
+    assert results["act-conv-sigmoid-passes"]["mean"] / passes < results["act-conv-speedup"]["bounds"][0]["value"]

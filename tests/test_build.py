@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HEADER, build, data_folder, run
+from conftest import HEADER, ROOT, build, data_folder, run
 from records import executed_chapters
 
 
@@ -46,6 +46,20 @@ def test_only_what_changed_is_executed_again(small_book):
     edit(small_book / "constraints.txt", "absl-py==", "absl-py===")
     assert executed(small_book), "a pin changed"
     assert executed(small_book, CALIPERS_PROFILE="full"), "the profile changed"
+
+
+def test_a_work_more_leaves_the_links_of_other_pages_alone(small_book):
+    """A page that is not built again must still find its works in a bibliography that is."""
+    edit(page(small_book), "It measured", "After {cite}`student1908` it measured")
+    page(small_book, "bibliography").write_text((ROOT / "book/bibliography.md").read_text())
+    edit(small_book / "_toc.yml", "  - file: book/tiny", "  - file: book/tiny\n  - file: book/bibliography")
+    build(small_book)
+    work = "@misc{aaron2000, author = {Aaron, A.}, title = {A Work More}, year = {2000}}\n\n"
+    edit(small_book / "book/references.bib", "@article{azulay2019", f"{work}@article{{azulay2019")
+    build(small_book)
+    html = small_book / "_build/html/book"
+    (linked,) = re.findall(r'href="bibliography\.html#([^"]+)"', (html / "tiny.html").read_text())
+    assert f'id="{linked}"' in (html / "bibliography.html").read_text()
 
 
 FAULTS = {

@@ -167,7 +167,7 @@ def static():
     return figure
 """,
     "show": """plt.plot([1, 2])\nshow(alt="A line rises.")""",
-    "interactive": """show_interactive(moving(), static(), knobs=knobs, alt='A "line" moves.')""",
+    "interactive": """show_interactive(moving(), static(), knobs=knobs, alt='A "line" moves.', start={"Gain": "2"})""",
     "elsewhere": """
 del os.environ["CALIPERS_BUILD"]
 show_interactive(moving(), static(), knobs=knobs, alt="A line moves.")
@@ -212,12 +212,18 @@ def test_interactive_figure_has_sliders_that_keyboard_and_screen_reader_find(sho
     page = shown["interactive"]["text/html"]
     depth, gain = re.findall(r"<input [^>]*>", page)
     assert 'type="range" min="0" max="2" value="0" aria-valuetext="1 layer"' in depth
-    assert 'type="range" min="0" max="1" value="0" aria-valuetext="1"' in gain
-    assert f"<label>Depth &lt; 6: <output>1 layer</output>{depth}</label><label>Gain: <output>1</output>{gain}" in page
+    assert 'type="range" min="0" max="1" value="1" aria-valuetext="2"' in gain
+    assert f"<label>Depth &lt; 6: <output>1 layer</output>{depth}</label><label>Gain: <output>2</output>{gain}" in page
     positions = html.unescape(re.search(r'data-positions="([^"]*)"', depth)[1])
     assert json.loads(positions) == ["1 layer", "2 layers", '5 "layers"']
     assert 'role="group" aria-label="A &quot;line&quot; moves."' in page
     assert 'getElementById("{plot_id}")' not in page
+
+
+@pytest.mark.parametrize("start", [{"Depth": "3"}, {"Gain": "1"}])
+def test_interactive_figure_starts_at_a_position_that_there_is(start):
+    with pytest.raises(ValueError, match="`start` has to name a position"):
+        show_interactive(go.Figure(frames=[go.Frame()]), curves(), knobs={"Depth": ["1"]}, alt=ALT, start=start)
 
 
 @pytest.mark.parametrize("knobs", [{}, {"Depth": ["1", "2"]}, {"Depth": ["1", "2"], "Gain": ["1", "2"]}])

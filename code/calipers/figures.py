@@ -85,7 +85,7 @@ def show(figure=None, *, alt):
         plt.show()
 
 
-def show_interactive(figure, static, *, knobs, alt):
+def show_interactive(figure, static, *, knobs, alt, start=None):
     """Show a Plotly figure with a slider for every knob; in print and in scripts show its static twin.
 
     The sliders are the browser's own, so that mouse, touch and keyboard move them (Plotly's answer to the mouse alone).
@@ -94,18 +94,20 @@ def show_interactive(figure, static, *, knobs, alt):
     ----------
     figure : plotly.graph_objects.Figure
         Its frames are the settings of the knobs, in the order of ``itertools.product(*knobs.values())``: the last knob
-        changes fastest. The first frame is shown at the start.
+        changes fastest. What it shows at the start is for the chapter to set, as the figure's own data.
     static : matplotlib.figure.Figure
         What a reader of the PDF sees instead.
     knobs : dict of str to sequence of str
         What each slider chooses, and the names of its positions.
     alt : str
         What is seen, and what the sliders change.
+    start : dict of str to str, optional
+        The position at which a slider stands at the start, for the knobs that do not start at their first.
 
     Raises
     ------
     ValueError
-        If there is not one frame for every combination of the knobs' positions.
+        If there is not one frame for every combination of the knobs' positions, or `start` names no position of them.
     """
     import matplotlib.pyplot as plt
 
@@ -115,6 +117,10 @@ def show_interactive(figure, static, *, knobs, alt):
             f"The knobs have {combinations} combinations and the figure {len(figure.frames)} frames: give one frame for "
             "each combination, in the order of itertools.product(*knobs.values())."
         )
+    start = {name: positions[0] for name, positions in knobs.items()} | (start or {})
+    for name, position in start.items():
+        if position not in knobs.get(name, ()):
+            raise ValueError(f"No knob {name!r} with a position {position!r}: `start` has to name a position of `knobs`.")
     if not _in_kernel():
         show(static, alt=alt)
         return
@@ -138,17 +144,17 @@ def show_interactive(figure, static, *, knobs, alt):
         post_script=_SLIDER_SCRIPT,
     )
     # The sliders come first, because Plotly's script runs as soon as the browser has read the division.
-    sliders = "".join(_slider(name, positions) for name, positions in knobs.items())
+    sliders = "".join(_slider(name, positions, start[name]) for name, positions in knobs.items())
     shown = f'<div class="interactive" role="group" aria-label="{html.escape(alt)}">{sliders}{division}</div>'
     display({"text/html": shown, **_fallbacks(static, alt)}, raw=True)
     plt.close(static)
 
 
-def _slider(name, positions):
-    first = html.escape(positions[0])
+def _slider(name, positions, start):
+    shown, place = html.escape(start), list(positions).index(start)
     return (
-        f"<label>{html.escape(name)}: <output>{first}</output>"
-        f'<input type="range" min="0" max="{len(positions) - 1}" value="0" aria-valuetext="{first}" '
+        f"<label>{html.escape(name)}: <output>{shown}</output>"
+        f'<input type="range" min="0" max="{len(positions) - 1}" value="{place}" aria-valuetext="{shown}" '
         f'data-positions="{html.escape(json.dumps(list(positions)))}"></label>'
     )
 

@@ -1815,10 +1815,17 @@ def with_dropout(steps, seed=0):
     for _ in range(steps):
         batch = rng.integers(0, len(x_train), 32)
         mask = 2 * (rng.random((32, 100), dtype="float32") < 0.5)
-        noisy = forward(weights, biases, x_train[batch], lambda z: relu(z) * mask)
-        delta = cross_entropy(noisy[0][-1], y_train[batch])[1]
-        deltas = backward(weights, noisy[0], delta, lambda z: relu_slope(z) * mask)
-        for w, b, a, d in zip(weights, biases, noisy[1], deltas):
+
+        def masked(z, mask=mask):
+            return relu(z) * mask
+
+        def masked_slope(z, mask=mask):
+            return relu_slope(z) * mask
+
+        zs, inputs = forward(weights, biases, x_train[batch], masked)
+        delta = cross_entropy(zs[-1], y_train[batch])[1]
+        deltas = backward(weights, zs, delta, masked_slope)
+        for w, b, a, d in zip(weights, biases, inputs, deltas):
             w -= 0.1 * (a.T @ d).astype("float32")
             b -= 0.1 * d.sum(0).astype("float32")
     guesses = forward(weights, biases, x_val, relu)[0][-1].argmax(axis=1)

@@ -253,13 +253,13 @@ def selu_constants():
 selu_lambda, selu_alpha = selu_constants()
 
 
-def selu(z, constants=selu_constants()):
-    scale, alpha = constants
+def selu(z):
+    scale, alpha = selu_constants()
     return scale * np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0)))
 
 
-def selu_slope(z, constants=selu_constants()):
-    scale, alpha = constants
+def selu_slope(z):
+    scale, alpha = selu_constants()
     return scale * np.where(z > 0, 1, alpha * np.exp(np.minimum(z, 0)))
 
 

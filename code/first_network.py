@@ -377,18 +377,18 @@ def nudged(name):
 # box: its place, its formula, and the step at which its value and its slope appear
 BOXES = {
     "x": (0, 0, "x", 0, None),
-    "W1": (1, -0.1, "W₁", 0, 9),
-    "b1": (1, -1.75, "b₁", 0, 9),
+    "W1": (1, -0.3, "W₁", 0, 9),
+    "b1": (1, -1.3, "b₁", 0, 9),
     "z1": (0, -1.5, "z₁ = x W₁ + b₁", 1, 8),
     "a": (0, -3, "a = max(0, z₁)", 2, 7),
-    "W2": (1, -3.1, "W₂", 0, 6),
-    "b2": (1, -4.75, "b₂", 0, 6),
+    "W2": (1, -3.3, "W₂", 0, 6),
+    "b2": (1, -4.3, "b₂", 0, 6),
     "z2": (0, -4.5, "z₂ = a W₂ + b₂", 3, 5),
     "p": (0, -6, "p = softmax(z₂)", 4, None),
     "L": (0, -7, "L = −log p₂", 4, None),
 }
-EDGES = [("x", "z1"), ("W1", "z1"), ("b1", "z1"), ("z1", "a"), ("a", "z2")]
-EDGES += [("W2", "z2"), ("b2", "z2"), ("z2", "p"), ("p", "L")]
+FLOW = ["x", "z1", "a", "z2", "p", "L"]
+BRACKETS = [("W1", "b1", -0.8), ("W2", "b2", -3.8)]  # what joins the flow, and where
 STEPS = ["start", "z₁", "a", "z₂", "the loss", "back to z₂", "to W₂ and b₂"]
 STEPS += ["to a", "through the gate", "to W₁ and b₁"]
 BREAKS = ["nothing", "forget the truth", "keep z instead of a", "leave out the gate"]
@@ -438,10 +438,10 @@ def boxes(step, broken):
     )
 
 
-lines = {"x": [], "y": []}
-for start, end in EDGES:
-    for axis, number in (("x", 0), ("y", 1)):
-        lines[axis] += [BOXES[start][number], BOXES[end][number], None]
+lines = {"x": [0] * len(FLOW) + [None], "y": [BOXES[n][1] for n in FLOW] + [None]}
+for upper, lower, height in BRACKETS:
+    lines["x"] += [1, 1, None, 1, 0, None]
+    lines["y"] += [BOXES[upper][1], BOXES[lower][1], None, height, height, None]
 edges = go.Scatter(
     **lines,
     mode="lines",
@@ -455,7 +455,7 @@ stepper.frames = [
     for broken, step in itertools.product(BREAKS, range(len(STEPS)))
 ]
 stepper.update_layout(height=640)
-stepper.update_xaxes(visible=False, range=[-0.05, 2.05], fixedrange=True)
+stepper.update_xaxes(visible=False, range=[-0.05, 1.93], fixedrange=True)
 stepper.update_yaxes(visible=False, range=[-7.6, 0.7], fixedrange=True)
 
 static, axis = plt.subplots(figsize=(4.8, 6.4))
@@ -624,8 +624,8 @@ calipers.record(
 # %%
 figure, axis = plt.subplots()
 for (name, error), mark in zip(check_errors.items(), "os"):
-    axis.plot(step_sizes, error, f"{mark}-", ms=5, label=f"{name} precision")
-axis.axhline(1e-6, color="gray", ls=":", label="one in a million")
+    axis.plot(step_sizes, error, f"{mark}-", ms=5, label=name)
+axis.axhline(1e-6, color="gray", ls=":", label="a millionth")
 axis.set(
     xlabel="step $h$",
     ylabel="relative error",
@@ -633,7 +633,7 @@ axis.set(
     yscale="log",
 )
 axis.set_xticks([1e-12, 1e-9, 1e-6, 1e-3])
-axis.legend(fontsize=11)
+axis.legend(fontsize=10, loc="lower left")
 calipers.show(
     alt="Relative error of the gradient check against the step size, both logarithmic: a V for "
     "double precision, high at tiny steps, falling to its lowest point "
@@ -643,7 +643,8 @@ calipers.show(
 
 
 # %% [markdown]
-# On the right the straight line is wrong, on the left the computer is. Between them lies a valley, and in double precision a step
+# On the left the computer is wrong, on the right the formula is; it even jumps there, because a long step pushes some unit across
+# its kink. Between them lies a valley, and in double precision a step
 # of $10^{-6}$ passes the test of one in a million easily. In single precision, in which nets are usually trained, *no* step passes
 # it. So check gradients in double precision, on a small batch. And use it as a *test*, not to train with: each entry costs two passes through
 # the net.
@@ -875,7 +876,7 @@ for number, values in enumerate(curves["val"].values):
     axis.plot(
         epoch[lowest], values[lowest], "D", color=calipers.COLOURS["purple"], **name
     )
-axis.set(xlabel="epoch", ylabel="loss (nats)", ylim=(None, 0.7))
+axis.set(xlabel="epoch", ylabel="loss (nats)")
 axis.legend(fontsize=10)
 ends = ", ".join(f"{shown[n][0]} {curves[n].mean[-1]:.2f}" for n in ("train", "val"))
 calipers.show(
@@ -1088,7 +1089,9 @@ turner.update_yaxes(visible=False, scaleanchor="x", row=1, col=1)
 turner.update_xaxes(
     range=[0, 1.15], tickvals=[0, 0.5, 1], title="probability", row=2, col=1
 )
-turner.update_yaxes(autorange="reversed", row=2, col=1)
+turner.update_yaxes(autorange="reversed", showgrid=False, row=2, col=1)
+faint = "rgba(128, 128, 128, 0.4)"
+turner.update_xaxes(gridcolor=faint, zerolinecolor=faint, row=2, col=1)
 turner.update_layout(height=520)
 
 static, axes = plt.subplots(1, 2, figsize=(4.8, 3), sharey=True)

@@ -1277,7 +1277,7 @@ for kind in small_kinds:
 #
 # The [ledger](claims.md) keeps the account.
 #
-# - **"Place it before the activation; not after every layer; after repeated blocks"** {cite}`cab420`. Before beats after here, by
+# - **"Place it before the activation; not after every layer; after repeated blocks"** {cite}`cab420`. One of the three held. Before beats after here, by
 #   {glue:text}`bn-place-before-every-relu.difference:.2f` ± {glue:text}`bn-place-before-every-relu.noise:.2f` points. Every second layer gives
 #   {glue:text}`bn-place-before-every-second`: most of the gain, for half the work. Of the third piece of advice beware: at the end of a block *after* its ReLU we found
 #   {glue:text}`bn-place-after-every-second`. (The lecture thinks of pairs of convolutions; ours are dense.) The example code of

@@ -85,11 +85,7 @@ def test_delta_is_the_gradient_of_the_layers_z(chapter):
         assert delta[:, 0].sum() == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("limit", [None, 1e-3, 1e6])
-=======
 @pytest.mark.parametrize("limit", [None, 0.05, 1e6])
->>>>>>> ch-vanishing_gradients
 def test_a_clipped_step_keeps_the_direction_and_its_length_has_a_ceiling(chapter, limit):
     rng = np.random.default_rng(5)
     x, labels = rng.normal(size=(64, 7)).astype("float32"), rng.integers(0, 4, 64)

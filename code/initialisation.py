@@ -1032,7 +1032,7 @@ def race(spread, rate, seed, x_new, y_new, epochs, goal=101):
     curve, updates = [], []
     for step in range(1, round(10 * epochs) * tenth + 1):
         batch = order[32 * (step - 1) : 32 * step]
-        before = weights[0].copy() if step % tenth == 1 else None
+        before = weights[0].copy() if (step - 1) % tenth == 0 else None
         descend(
             weights,
             biases,

@@ -545,11 +545,12 @@ axes[2].set(yscale="log", xlabel="layer (0: the image)", ylim=(1e-13, 1))
 axes[2].set_xticks([0, 5, 10, 15, 20])
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
 calipers.show(
-    alt="Three panels against the layer, 0 to 20, for four nets. The variance of the outputs of the sigmoid net "
-    "with N(0, 1) weights jumps at the first layer to just below a quarter and stays; its saturated share is "
-    f"{first.mean:.0f} % in the first layer and {last.mean:.0f} % in the last. No other net saturates. The "
-    "variance between images falls steeply, by a straight line on a logarithmic axis, in the sigmoid net with "
-    "Glorot's weights, and slowly in the others."
+    alt="Three panels against the layer, 0 to 20, for four nets. The variance of the outputs of the "
+    "sigmoid net with N(0, 1) weights jumps at the first layer to just below a quarter and stays; its "
+    f"saturated share is {first.mean:.0f} % in the first layer and {last.mean:.0f} % in the last. About "
+    "half of ReLU's units are flat in every layer, none in the two nets with Glorot's weights. The "
+    "variance between images falls steeply, by a straight line on a logarithmic axis, in the sigmoid "
+    "net with Glorot's weights until it meets a floor, and slowly in the others."
 )
 
 # %% [markdown]
@@ -557,11 +558,13 @@ calipers.show(
 # tenth in {glue:text}`vg-variance-growing-layers`. It *cannot* keep growing, since a number between 0 and 1 has a
 # variance of at most ¼ (dotted). And the middle panel shows where the units saturate: {glue:text}`vg-saturated-first` of
 # them in the first layer, which reads 784 pixels, and {glue:text}`vg-saturated-last` in the twentieth. Saturation is
-# there at once and does not build up.
+# there at once and does not build up. By our definition the units that ReLU has switched off count too, which is half of
+# them in every layer: as many as in the sigmoid net, in a net that nobody calls saturated. A flat half is no disease.
 #
 # The bottom panel is the other half of the story. It shows only that part of the variance which tells one image from
-# another. In the sigmoid net with Glorot's weights it falls by $\rho^2$ a layer: the top layers see nothing of the
-# input. It falls in the nets with $\rho \approx 1$ too, if slowly, and that will come back as a [trap](sec-vg-traps).
+# another. In the sigmoid net with Glorot's weights it falls by $\rho^2$ a layer until it reaches the rounding of single
+# precision, at $10^{-12}$: the top layers see nothing of the input. It falls in the nets with $\rho \approx 1$ too, if
+# slowly, and that will come back as a [trap](sec-vg-traps).
 #
 # ### Turn the knobs
 #
@@ -605,14 +608,20 @@ knobs = {
     "activation": ["sigmoid", "tanh", "ReLU"],
     "gain": list(gains),
 }
-interactive = go.Figure(traces(2, "sigmoid", "0.5"))
+start = {"depth": "20 layers", "gain": "1"}
+interactive = go.Figure(traces(20, "sigmoid", "1"))
 interactive.frames = [
     go.Frame(data=traces(*setting))
     for setting in itertools.product(depths, kinds, gains)
 ]
-interactive.update_xaxes(title="layer", range=[0.5, 30.5])
+faint = "rgba(128, 128, 128, 0.3)"
+interactive.update_xaxes(title="layer", range=[0.5, 30.5], gridcolor=faint)
 interactive.update_yaxes(
-    title="norm of the gradient", type="log", range=[-18, 12], exponentformat="power"
+    title="norm of the gradient",
+    type="log",
+    range=[-18, 12],
+    exponentformat="power",
+    gridcolor=faint,
 )
 interactive.update_layout(height=360, legend={"orientation": "h", "y": 1.12})
 
@@ -631,6 +640,7 @@ calipers.show_interactive(
     interactive,
     static,
     knobs=knobs,
+    start=start,
     alt="Norm of the gradient against the layer on a logarithmic axis, for one fresh net. Sliders choose depth, "
     "activation and gain. The points lie on straight lines: falling towards the first layer for the sigmoid at every "
     "gain, level for tanh with gain 1 and for ReLU with He's gain, rising towards the first layer for larger gains.",
@@ -954,8 +964,8 @@ ends = ", ".join(
 )
 calipers.show(
     alt="Norm of the gradient of a recurrent net's state against the steps back in time, on a logarithmic axis, for four "
-    f"spectral radii; powers of ten gained over 27 steps: {ends}. The smaller ones fall along straight lines, the "
-    "largest rises."
+    f"spectral radii; powers of ten gained over 27 steps: {ends}. The two smaller ones fall, the two "
+    "larger ones rise."
 )
 
 

@@ -1158,7 +1158,7 @@ calipers.show(
 # The scaled start is faster: N(0, 1) needs {glue:text}`init-race-ratio` times as many epochs. That is with a learning rate of its
 # own. The printed table shows what happens without: at one and the same rate the gap is wider, and a part of it is then
 # the rate's fault. (One seed chose the rates; that table makes no claim. Our first goal was 95 %. There the gap was wider still, but
-# N(0, 1) reached it late and at very different times, so we lowered the goal, for both.)
+# N(0, 1) reached it late and at very different times, on the test digits too, so we lowered the goal, for both.)
 #
 # ### Why: a diagnosis
 #

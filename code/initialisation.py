@@ -20,8 +20,8 @@
 # **You need** the mean and the variance of a sum, the chain rule and a little NumPy. Words set like {term}`fan-in` lead
 # to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** half an hour to read. The code has a budget of 65 seconds in the quick profile on two CPU cores, and about
-# a quarter of an hour in the full one. The last line of this page says what it took.
+# **It takes** half an hour to read. The code has a budget of 65 seconds in the quick profile on two CPU cores, and
+# longer in the full one. The last line of this page says what it took.
 # :::
 
 # %%
@@ -106,7 +106,7 @@ x_train.shape, x_val.shape, x_test.shape
 # $$ \delta_j = f'(z_j) \sum_{i} W_{ji}\, \delta_i . $$ (eq-init-chain)
 #
 # This is a sum over $n_\text{out}$ terms, the {term}`fan-out`. If the weights were independent of all that they are
-# multiplied with, the same argument would give
+# multiplied with, the same argument as for {eq}`eq-init-forward`, applied to {eq}`eq-init-chain`, would give
 #
 # $$ \langle \delta_j^2 \rangle = n_\text{out}\, \sigma^2 \, \langle f'^2 \rangle\, \langle \delta_i^2 \rangle . $$ (eq-init-backward)
 #
@@ -239,7 +239,7 @@ calipers.record(
 # $$ \operatorname{E} f = \lambda \left[ \tfrac{1}{\sqrt{2\pi}} + \alpha \left( e^{1/2} \Phi(-1) - \tfrac12 \right) \right] = 0, \qquad
 #    \operatorname{E} f^2 = \lambda^2 \left[ \tfrac12 + \alpha^2 \left( e^2 \Phi(-2) - 2 e^{1/2} \Phi(-1) + \tfrac12 \right) \right] = 1 . $$ (eq-init-selu)
 #
-# The first gives $\alpha$, the second then $\lambda$.
+# The first half of {eq}`eq-init-selu` gives $\alpha$, the second then $\lambda$.
 
 # %%
 @functools.cache
@@ -823,7 +823,7 @@ for name, key, bound, title in [
 #
 # $$ \operatorname{sd}\left( \log \sqrt{\langle z_L^2 \rangle} \right) \approx \tfrac12 \sqrt{\frac{5 L}{n}} . $$ (eq-init-luck)
 #
-# For fifty layers of 50, 200 and 800 units that is 1.12, 0.56 and 0.28. We find {glue:text}`init-luck-50.mean:.2f`,
+# By {eq}`eq-init-luck`, for fifty layers of 50, 200 and 800 units that is 1.12, 0.56 and 0.28. We find {glue:text}`init-luck-50.mean:.2f`,
 # {glue:text}`init-luck-200.mean:.2f` and {glue:text}`init-luck-800.mean:.2f`. And since the mean of the mean square stays where it is,
 # a few draws that are far too large are paid for by many that are too small: the logarithm's mean sinks. At width 50
 # {glue:text}`init-luck-share.mean:.0f` % of all nets are off by a factor of three or more, nearly all of them too small, with the right
@@ -1158,7 +1158,7 @@ calipers.show(
 # The scaled start is faster: N(0, 1) needs {glue:text}`init-race-ratio` times as many epochs. That is with a learning rate of its
 # own. The printed table shows what happens without: at one and the same rate the gap is wider, and a part of it is then
 # the rate's fault. (One seed chose the rates; that table makes no claim. Our first goal was 95 %. There the gap was wider still, but
-# N(0, 1) reached it late and at very different times, so we lowered the goal, for both.)
+# N(0, 1) reached it late and at very different times, on the test digits too, so we lowered the goal, for both.)
 #
 # ### Why: a diagnosis
 #
@@ -1193,7 +1193,7 @@ calipers.show(
 # ### Five to thirty layers: 1/n against 2/n
 #
 # **And where it is deep?** ReLU layers of 64, {glue:text}`init-deep-steps` in batches of 64. The lecture's "Glorot", variance
-# 1/n, runs against He's 2/n. Both choose from the same three learning rates, for each depth anew, by the held-back digits and with a seed that is not used
+# 1/n, runs against He's 2/n, {eq}`eq-init-he`. Both choose from the same three learning rates, for each depth anew, by the held-back digits and with a seed that is not used
 # again; after that both see the same batches. (Before, we had also tried 0.003 and 0.3 to 10 on the held-back digits. No net preferred
 # them. Batches of 32, tried for speed, left the seeds at twenty layers so far apart on the test digits that we went back to 64.)
 
@@ -1494,7 +1494,7 @@ for slug, key, bound, title in [
 # - **Uniform limits** {cite}`blaettchen`: $\sqrt{3/n_\text{avg}}$ and $\sqrt{6/n_\text{in}}$. Keras's draws end there to
 #   within {glue:text}`init-uniform-limit-error.mean:.3f` %. Beside them the transcript gives Glorot's *normal* variance as $1/(n_\text{in} + n_\text{out})$:
 #   half of what its own uniform limit implies. A 2 may have been lost in transcription.
-# - **"Glorot: variance 1/n, n inputs"** {cite}`dast2022`. That is LeCun's. Keras's Glorot on 400 inputs and 100 outputs
+# - **"Glorot: variance 1/n, n inputs"** {cite}`dast2022`. That is LeCun's, {eq}`eq-init-lecun`. Keras's Glorot on 400 inputs and 100 outputs
 #   has {glue:text}`init-glorot-times-fan-in.mean:.2f` times that variance, as {eq}`eq-init-glorot` says: 400/250.
 # - **"With N(0, 1) the variance grows from layer to layer until saturation"** {cite}`dast2022`. Saturation comes at once: in
 #   layers of 100 logistic units the standard deviation of $z$ is {glue:text}`init-unit-second.mean:.1f` in the second

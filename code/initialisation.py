@@ -1160,6 +1160,9 @@ calipers.show(
 # the rate's fault. (One seed chose the rates; that table makes no claim. Our first goal was 95 %. There the gap was wider still, but
 # N(0, 1) reached it late and at very different times, on the test digits too, so we lowered the goal, for both.)
 #
+# Drafts of this page read the test digits about six times, and the batch size of the deep nets below went from 64 to 32 and back after we
+# had seen such runs. So this page's test accuracies are not those of a single look.
+#
 # ### Why: a diagnosis
 #
 # Three looks at the first step tell why, before any accuracy does.

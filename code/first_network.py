@@ -1036,13 +1036,12 @@ logits = curves["logits"].values[0]
 sorted_p = np.sort(softmax(logits), axis=1)
 answer = logits.argmax(axis=1)
 lead = sorted_p[:, -1] - sorted_p[:, -2]
-wrong = np.flatnonzero(answer != y_val)
-right = np.flatnonzero(answer == y_val)
+right = answer == y_val
 chosen = {
-    "surest, right": right[np.argmax(lead[right])],
-    "surest, wrong": wrong[np.argmax(lead[wrong])],
-    "most torn, right": right[np.argmin(lead[right])],
-    "most torn, wrong": wrong[np.argmin(lead[wrong])],
+    "surest, right": np.argmax(np.where(right, lead, 0)),
+    "surest, wrong": np.argmax(np.where(right, 0, lead)),
+    "most torn, right": np.argmin(np.where(right, lead, 1)),
+    "most torn, wrong": np.argmin(np.where(right, 1, lead)),
     "the first": 0,
     "the second": 1,
 }

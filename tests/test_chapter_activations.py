@@ -241,14 +241,14 @@ def test_selu_does_not_stay_near_one_with_relus_weights(chapter, bounds):
     assert low <= chapter["selu_walk"](1) <= high
 
 
-def test_the_speed_up_of_tanh_on_the_convolutional_net_fails_at_ten_times_its_rate(chapter, data, results):
+def test_the_speed_up_of_tanh_on_the_convolutional_net_fails_at_fifty_times_its_rate(chapter, data, results):
     """Too large a rate saturates tanh, and sigmoid, at its own best rate, needs no more than 1.5 times its passes."""
     x, y, x_test, y_test = data[1]
     x, x_test = x[:5000].reshape(-1, 28, 28, 1), x_test[:1000].reshape(-1, 28, 28, 1)
     keras.utils.set_random_seed(0)
     model = chapter["conv_net"]("tanh")
     model.compile(
-        keras.optimizers.Adam(0.02),
+        keras.optimizers.Adam(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=20,

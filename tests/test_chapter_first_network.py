@@ -362,12 +362,6 @@ def curves_of(chapter):
     return int(np.argmin(curves["val"])) + 1, gap[-1] - gap[2]
 
 
-def test_the_best_epoch_comes_early_when_labels_are_dealt_at_random(chapter, clothes, reported):
-    dealt = np.random.default_rng(0).integers(10, size=10_000)
-    prepare(chapter, clothes, 10_000, quick("curve_epochs"), y_train=dealt)
-    assert fails(reported["first-best-epoch"], curves_of(chapter)[0])
-
-
 def test_nothing_overfits_when_the_validation_images_leak_into_the_training_set(chapter, clothes, reported):
     leaked = {"x_val": clothes[0][:10_000], "y_val": clothes[1][:10_000]}
     prepare(chapter, clothes, 10_000, quick("curve_epochs"), **leaked)

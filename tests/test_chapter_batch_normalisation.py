@@ -213,14 +213,18 @@ def test_the_map_does_not_widen_when_only_the_mean_is_removed(chapter, digits, b
 
 
 def test_gradients_do_not_explode_when_the_mean_is_left_in(chapter, digits, bounds):
-    """The derivation blames the mean: divide by the root mean square alone, and the growth has to go."""
+    """The derivation blames the mean: divide the layer by its root mean square alone, and the growth has to go.
+
+    One size for the whole layer: unit by unit, the few units that are small by chance would have huge factors.
+    """
 
     def by_size(z, axis):
-        square = (z**2).mean(axis, keepdims=True)
+        square = (z**2).mean((-2, -1), keepdims=True)
         return z / np.sqrt(square + EPSILON), 0 * square, square
 
     def back(delta, z_hat, variance, axis):
-        return (delta - z_hat * (delta * z_hat).mean(axis, keepdims=True)) / np.sqrt(variance + EPSILON)
+        along = (delta * z_hat).mean((-2, -1), keepdims=True)
+        return (delta - z_hat * along) / np.sqrt(variance + EPSILON)
 
     x, y, _, _ = digits
     factors = {}

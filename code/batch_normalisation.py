@@ -1058,7 +1058,7 @@ calipers.record(
 # the held-back digits.
 
 # %%
-sizes = [2, 4, 16, 64]
+sizes = [2, 8, 64]
 small_rates = [1 / 64, 1 / 16, 1 / 4, 1]
 small_kinds = kinds | {"layer": "layer before"}
 
@@ -1069,7 +1069,11 @@ def small_of(seed):
         reads = {"held back": [], "tested": []}
         for size in sizes:
             net = Net(
-                [784] + [64] * 5 + [10], norm, gains=[1] * 4, seed=seed, momentum=0.98
+                [784] + [64] * 5 + [10],
+                norm,
+                gains=[1] * len(small_rates),
+                seed=seed,
+                momentum=0.98,
             )
             train(
                 net, x_train, y_train, small_rates, small_steps, size, seed, decay=True

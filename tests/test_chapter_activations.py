@@ -244,16 +244,16 @@ def test_selu_does_not_stay_near_one_with_relus_weights(chapter, bounds):
 def test_the_speed_up_of_tanh_on_the_convolutional_net_fails_at_fifty_times_its_rate(chapter, data, results):
     """Too large a rate saturates tanh, and sigmoid, at its own best rate, needs no more than 1.5 times its passes."""
     x, y, x_test, y_test = data[1]
-    x, x_test = x[:5000].reshape(-1, 28, 28, 1), x_test[:1000].reshape(-1, 28, 28, 1)
+    x, x_test = (part.reshape(-1, 28, 28, 1)[:, 4:24, 4:24] for part in (x[:4000], x_test[:1000]))
     keras.utils.set_random_seed(0)
     model = chapter["conv_net"]("tanh")
     model.compile(
-        keras.optimizers.Adam(0.1),
+        keras.optimizers.Adam(0.2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=20,
     )
-    model.fit(x, y[:5000], batch_size=50, epochs=1, verbose=0)
+    model.fit(x, y[:4000], batch_size=50, epochs=1, verbose=0)
     reached = 100 * model.evaluate(x_test, y_test[:1000], batch_size=1000, verbose=0)[1]
     print(f"after one pass {reached:.1f} %")
     passes = (80 - 10) / max(reached - 10, 1)

@@ -187,6 +187,7 @@ def within():
         "at_least": lambda value, bound: value >= bound,
         "at_most": lambda value, bound: value <= bound,
         "between": lambda value, bound: bound[0] <= value <= bound[1],
+        "equals": lambda value, bound: value == bound,
     }
 
     def judge(name, value):
@@ -239,12 +240,14 @@ def test_without_clipping_the_recurrent_net_misses_its_bound(trained, within):
     assert not within("vg-rnn-clipped-accuracy", trained["clip_rnn"](0.3)(0)["accuracy"])
 
 
-def test_a_gain_of_one_does_not_diverge_and_tanh_trains_where_the_sigmoid_fails(trained, within):
-    trained["draw_net"], draw_net = (lambda rng, depth, _, **k: draw_net(rng, depth, 1.0, **k)), trained["draw_net"]
-    try:
-        assert not trained["clip_linear"](0.1)(0)["diverged"]
-    finally:
-        trained["draw_net"] = draw_net
+def test_without_explosion_nothing_diverges_and_with_it_the_gain_of_0_8_would(trained, within):
+    unexploded, exploded = trained["clip_linear"](0.1, gain=0.8)(0), trained["clip_linear"](0.1)(0)
+    assert not within("vg-linear-same-rate-diverged", 3 * unexploded["diverged"])
+    assert not within("vg-linear-gain-low-diverged", 3 * exploded["diverged"])
+
+
+def test_tanh_trains_where_the_sigmoid_fails(trained, within):
+    draw_net = trained["draw_net"]
     rng = np.random.default_rng(0)
     net = draw_net(rng, 20, "glorot", width=50)
     trained["train"](net, *trained["shuffled"](rng, 150), "tanh", 0.1, limit=1.0)

@@ -97,7 +97,7 @@ def test_mathematics_is_rendered_and_numbered(visit, name):
 @pytest.mark.parametrize("way", SEEN)
 def test_every_knob_of_every_interactive_figure_answers_to_mouse_and_keyboard(visit, name, way):
     page = visit(name, way)
-    state = "plot => JSON.stringify(plot.data.map(trace => [trace.x, trace.y, trace.z]))"
+    state = "plot => JSON.stringify(plot.data.map(trace => [trace.x, trace.y, trace.z, trace.text]))"
 
     def changes(plot, drawn):
         """Wait until the figure no longer shows what was drawn."""

@@ -1,15 +1,12 @@
 """Scripts: in step with their pages, run from anywhere, with a display and without, on either backend."""
 
 import json
-import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
 import format_pages
-import nbclient
-import nbformat
 import pytest
 import scripts
 from chapters import NAMES
@@ -73,33 +70,62 @@ def test_script_runs_with_a_display(chapter, tmp_path):
     assert records
 
 
-@CHAPTERS
-def test_script_runs_on_jax_without_tensorflow(chapter, tmp_path):
-    python = Path(sys.executable).parents[1].with_name(Path(sys.executable).parents[1].name + "-jax") / "bin/python"
+@pytest.fixture(scope="module")
+def jax_python():
+    """The Python of the environment that has JAX and no TensorFlow."""
+    environment = Path(sys.executable).parents[1]
+    python = environment.with_name(f"{environment.name}-jax") / "bin/python"
     if not python.exists():
         pytest.skip(f"no JAX environment at {python}: `make test` makes it")
     assert run([python, "-c", "import tensorflow"], check=False).returncode != 0
-    _, records, _ = smoke(chapter, tmp_path, python=str(python), KERAS_BACKEND="jax")
-    assert {record["provenance"]["backend"] for record in records} == {"jax"}
+    return str(python)
 
 
 @CHAPTERS
-def test_page_script_and_notebook_give_the_same_records(chapter, smoke_book, tmp_path):
-    _, by_script, _ = smoke(chapter, tmp_path)
-    by_page = executed_chapters(smoke_book)[chapter]
+def test_script_runs_on_jax_without_tensorflow(chapter, jax_python, tmp_path):
+    _, records, _ = smoke(chapter, tmp_path, python=jax_python, KERAS_BACKEND="jax")
+    assert {record["provenance"]["backend"] for record in records} == {"jax"}
 
+
+@pytest.fixture(scope="module")
+def notebooks(smoke_book):
+    """The folder of the notebooks that are exported from the book."""
     run([sys.executable, "tools/notebooks.py"], cwd=smoke_book)
-    notebook = nbformat.read(smoke_book / "_build/notebooks" / f"{chapter}.ipynb", as_version=4)
-    assert "%pip install" in notebook.cells.pop(0).source
-    out = tmp_path / "notebook.jsonl"
-    environment = {**os.environ, "CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out)}
+    return smoke_book / "_build/notebooks"
+
+
+RUN_NOTEBOOK = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+assert "%pip install" in notebook.cells.pop(0).source
+nbclient.NotebookClient(notebook, timeout=600).execute()
+"""
+
+
+def records_of_notebook(path, folder, python=sys.executable, **environment):
+    """Run an exported notebook, but for its set-up cell, in the smoke profile from `folder`; its records."""
+    out = folder / "notebook.jsonl"
+    environment = {"CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out), **environment}
     if data_folder():
         environment["CALIPERS_DATA"] = data_folder()
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute(env=environment)
-    by_notebook = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    run([python, "-c", RUN_NOTEBOOK, str(path)], cwd=folder, PYTHONPATH=str(ROOT / "code"), **environment)
+    return [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+
+
+@CHAPTERS
+def test_page_script_and_notebook_give_the_same_records(chapter, smoke_book, notebooks, tmp_path):
+    _, by_script, _ = smoke(chapter, tmp_path)
+    by_page = executed_chapters(smoke_book)[chapter]
+    by_notebook = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path)
 
     def values(records):
         return {record["id"]: record["values"] for record in records if record["unit"] not in ("s", "times")}
 
     assert values(by_page) == values(by_script) == values(by_notebook)
     assert len(by_page) == len(by_script) == len(by_notebook) > 0
+
+
+@CHAPTERS
+def test_notebook_runs_on_jax_without_tensorflow(chapter, notebooks, jax_python, tmp_path):
+    records = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path, jax_python, KERAS_BACKEND="jax")
+    assert {record["provenance"]["backend"] for record in records} == {"jax"}

@@ -832,7 +832,7 @@ def learning_curves(seed, learning_rate=0.03):
     parameters = random_parameters(rng, lecture_sizes)
     parameters = [(w.astype("float32"), b.astype("float32")) for w, b in parameters]
     velocities = at_rest(parameters)
-    seen = x_train[:held_back], y_train[:held_back]
+    seen = x_train[: held_back // 2], y_train[: held_back // 2]
     running, train, val = [], [], []
     for _ in range(curve_epochs):
         order = rng.permutation(len(x_train))  # a new order every epoch

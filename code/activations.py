@@ -8,7 +8,8 @@
 # suggests. With four hidden layers on Fashion-MNIST, each with a learning rate of its own, eleven of twelve activations
 # end within {glue:text}`act-spread.mean:.1f` points of one another. The twelfth, the sigmoid as libraries initialise
 # it, stays {glue:text}`act-sigmoid-behind.mean:.1f` points behind ReLU. Yet its shape is not at fault: rewrite its
-# weights by an exact formula, and it loses only {glue:text}`act-rescued-behind.mean:.1f`. And ReLU units do die: with
+# weights by an exact formula, and its distance from ReLU is {glue:text}`act-rescued-accuracy.difference:.1f` ±
+# {glue:text}`act-rescued-accuracy.noise:.1f` points: {glue:text}`act-rescued-accuracy.verdict`. And ReLU units do die: with
 # Adam at thirty times its usual rate {glue:text}`act-dead-half.mean:.0f` of 100 in the first layer. Does it
 # matter? Leaky units, which cannot die, change the accuracy by {glue:text}`act-rest-leaky-accuracy.difference:.1f` ±
 # {glue:text}`act-rest-leaky-accuracy.noise:.1f` points there.
@@ -1679,7 +1680,7 @@ else:
 #   {glue:text}`act-elu-alone.mean:.1f` times; in a training step {glue:text}`act-elu-step.verdict`.
 # - **ReLU consistently outperforms sigmoid** {cite}`schonhuth2019`. As usually initialised, yes, by
 #   {glue:text}`act-relu-accuracy.difference:.1f` ± {glue:text}`act-relu-accuracy.noise:.1f` points with four hidden
-#   layers. Rescued, the sigmoid is {glue:text}`act-rescued-behind.mean:.1f` points behind.
+#   layers. Rescued, the sigmoid is at {glue:text}`act-rescued-accuracy.difference:.1f` ± {glue:text}`act-rescued-accuracy.noise:.1f` points from it.
 # - **tanh instead of sigmoid: a bit faster, near-identical results** {cite}`schonhuth2019`. In our short training
 #   {glue:text}`act-conv-speedup.mean:.1f` times as fast, and {glue:text}`act-conv-tanh-accuracy.difference:.1f` ±
 #   {glue:text}`act-conv-tanh-accuracy.noise:.1f` points better ({glue:text}`act-conv-tanh-accuracy.verdict`). The

@@ -693,7 +693,6 @@ def curves(number):
         yield kind, np.where(loss < 30, loss, np.nan)
 
 
-faint = "rgba(128, 128, 128, 0.3)"  # readable in both themes
 place = list(itertools.product(rate_names, gain_names)).index(("1/16", "1/2"))
 interactive = go.Figure()
 for kind, loss_curve in curves(place):
@@ -707,13 +706,12 @@ interactive.frames = [
 interactive.update_layout(
     height=320,
     legend={"orientation": "h", "y": 1.15},
-    xaxis={"title": "step", "gridcolor": faint},
+    xaxis={"title": "step"},
     yaxis={
         "title": "loss (nats)",
         "type": "log",
         "range": [-0.7, 1.5],
         "tickvals": [0.3, 1, 3, 10, 30],
-        "gridcolor": faint,
     },
 )
 static, axis = plt.subplots()
@@ -1213,11 +1211,10 @@ interactive.frames = [go.Frame(data=[dots(size)], traces=[0]) for size in compan
 interactive.update_layout(
     height=320,
     legend={"orientation": "h", "y": 1.15},
-    xaxis={"title": "draw of the batch-mates", "gridcolor": faint},
+    xaxis={"title": "draw of the batch-mates"},
     yaxis={
         "title": f"probability of a {y_val[digit]} (%)",
         "range": [-3, 103],
-        "gridcolor": faint,
     },
 )
 static, axes = plt.subplots(1, 2, figsize=(4.8, 2.6), width_ratios=[1, 3])

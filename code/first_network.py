@@ -1091,8 +1091,6 @@ turner.update_xaxes(
     range=[0, 1.15], tickvals=[0, 0.5, 1], title="probability", row=2, col=1
 )
 turner.update_yaxes(autorange="reversed", showgrid=False, row=2, col=1)
-faint = "rgba(128, 128, 128, 0.4)"
-turner.update_xaxes(gridcolor=faint, zerolinecolor=faint, row=2, col=1)
 turner.update_layout(height=520)
 
 static, axes = plt.subplots(1, 2, figsize=(4.8, 3), sharey=True)

@@ -614,14 +614,12 @@ interactive.frames = [
     go.Frame(data=traces(*setting))
     for setting in itertools.product(depths, kinds, gains)
 ]
-faint = "rgba(128, 128, 128, 0.3)"
-interactive.update_xaxes(title="layer", range=[0.5, 30.5], gridcolor=faint)
+interactive.update_xaxes(title="layer", range=[0.5, 30.5])
 interactive.update_yaxes(
     title="norm of the gradient",
     type="log",
     range=[-18, 12],
     exponentformat="power",
-    gridcolor=faint,
 )
 interactive.update_layout(height=360, legend={"orientation": "h", "y": 1.12})
 

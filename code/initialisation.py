@@ -135,8 +135,10 @@ x_train.shape, x_val.shape, x_test.shape
 # Other activations take other amounts. Write $\sigma^2 = \gamma^2 / n_\text{in}$ and call $\gamma$ the {term}`gain`. If
 # the $z$ of a layer are normal with variance 1, then a layer with equally many inputs and outputs multiplies
 #
-# $$ \text{the mean square of } z \text{ by } \gamma^2 A, \quad A = \operatorname{E} f(z)^2 , \qquad
-#    \text{that of } \delta \text{ by } \gamma^2 B, \quad B = \operatorname{E} f'(z)^2 . $$ (eq-init-gain)
+# $$ \begin{aligned}
+#    &\text{the mean square of } z \text{ by } \gamma^2 A, & A &= \operatorname{E} f(z)^2 , \\
+#    &\text{that of } \delta \text{ by } \gamma^2 B, & B &= \operatorname{E} f'(z)^2 .
+#    \end{aligned} $$ (eq-init-gain)
 #
 # Both are one-dimensional integrals, so a grid will do.
 
@@ -198,9 +200,10 @@ for name, (f, slope) in activations.items():
 #
 # **Uniform** between $-c$ and $c$ has variance $\int_{-c}^{c} w^2/(2c)\, dw = c^2/3$. So $c = \sqrt{3 \sigma^2}$:
 #
-# $$ c_\text{LeCun} = \sqrt{\frac{3}{n_\text{in}}}, \qquad
-#    c_\text{Glorot} = \sqrt{\frac{3}{n_\text{avg}}} = \sqrt{\frac{6}{n_\text{in} + n_\text{out}}}, \qquad
-#    c_\text{He} = \sqrt{\frac{6}{n_\text{in}}} . $$ (eq-init-uniform)
+# $$ \begin{aligned}
+#    c_\text{LeCun} &= \sqrt{\frac{3}{n_\text{in}}}, \qquad c_\text{He} = \sqrt{\frac{6}{n_\text{in}}}, \\
+#    c_\text{Glorot} &= \sqrt{\frac{3}{n_\text{avg}}} = \sqrt{\frac{6}{n_\text{in} + n_\text{out}}} .
+#    \end{aligned} $$ (eq-init-uniform)
 #
 # **Normal** has the variance as a parameter.
 #
@@ -236,8 +239,10 @@ calipers.record(
 # them so that a standard normal $z$ leaves the activation with mean 0 and variance 1 again: it is a {term}`fixed point` of the
 # layer. With $\int_{-\infty}^0 e^{kz} \varphi(z)\, dz = e^{k^2/2}\, \Phi(-k)$ the two conditions are
 #
-# $$ \operatorname{E} f = \lambda \left[ \tfrac{1}{\sqrt{2\pi}} + \alpha \left( e^{1/2} \Phi(-1) - \tfrac12 \right) \right] = 0, \qquad
-#    \operatorname{E} f^2 = \lambda^2 \left[ \tfrac12 + \alpha^2 \left( e^2 \Phi(-2) - 2 e^{1/2} \Phi(-1) + \tfrac12 \right) \right] = 1 . $$ (eq-init-selu)
+# $$ \begin{aligned}
+#    \operatorname{E} f &= \lambda \left[ \tfrac{1}{\sqrt{2\pi}} + \alpha \left( e^{1/2} \Phi(-1) - \tfrac12 \right) \right] = 0, \\
+#    \operatorname{E} f^2 &= \lambda^2 \left[ \tfrac12 + \alpha^2 \left( e^2 \Phi(-2) - 2 e^{1/2} \Phi(-1) + \tfrac12 \right) \right] = 1 .
+#    \end{aligned} $$ (eq-init-selu)
 #
 # The first half of {eq}`eq-init-selu` gives $\alpha$, the second then $\lambda$.
 
@@ -825,7 +830,7 @@ for name, key, bound, title in [
 #
 # By {eq}`eq-init-luck`, for fifty layers of 50, 200 and 800 units that is 1.12, 0.56 and 0.28. We find {glue:text}`init-luck-50.mean:.2f`,
 # {glue:text}`init-luck-200.mean:.2f` and {glue:text}`init-luck-800.mean:.2f`. And since the mean of the mean square stays where it is,
-# a few draws that are far too large are paid for by many that are too small: the logarithm's mean sinks. At width 50
+# a few draws that are far too large are paid for by many that are too small: the logarithm's mean sinks. With 50 units a layer,
 # {glue:text}`init-luck-share.mean:.0f` % of all nets are off by a factor of three or more, nearly all of them too small, with the right
 # variance and through nobody's fault. {cite:t}`hanin2018start` prove that what counts is the sum of the
 # reciprocal widths.
@@ -1176,6 +1181,7 @@ for name, rule in rules.items():
         hidden.ravel(), np.linspace(0, 1, 41), density=True, alpha=0.6, label=name
     )
 axis.set(xlabel="output of a hidden unit at the start", ylabel="density", yscale="log")
+axis.set_ylim(top=200)  # room for the legend
 axis.legend(loc="upper center", fontsize=10)
 calipers.show(
     alt="Two histograms of the hidden units' outputs before training. With the standard normal "

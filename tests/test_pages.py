@@ -110,6 +110,8 @@ def test_every_knob_of_every_interactive_figure_answers_to_mouse_and_keyboard(vi
         figure.locator(".main-svg").first.wait_for()
         plot = figure.locator(".js-plotly-plot")
         assert plot.evaluate("plot => plot.getBoundingClientRect().right") <= SEEN[way][1]
+        grid = "plot => Array.from(plot.querySelectorAll('.gridlayer path'), path => getComputedStyle(path).stroke)"
+        assert set(plot.evaluate(grid)) <= {"rgb(128, 128, 128)"}, "a grid that glares in the dark"
         for knob in figure.locator("label").all():
             slider, shown = knob.locator("input"), knob.locator("output")
             slider.focus()

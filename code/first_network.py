@@ -411,7 +411,7 @@ def state(step, broken, line_break="<br>"):
     s = slopes_of(v, broken)
     for name, (_, _, formula, forward_step, back_step) in BOXES.items():
         shape = "×".join(map(str, v[name].shape))
-        lines, colour = [f"{formula}  ({shape})"], "#999999"
+        lines, colour = [f"{formula} ({shape})"], "#999999"
         if step >= forward_step:
             lines.append(rows("value", v[name], line_break))
             colour = calipers.COLOURS["sky"]
@@ -432,7 +432,7 @@ def boxes(step, broken):
         text=texts,
         mode="markers+text",
         textposition="middle right",
-        textfont={"family": "monospace", "size": 12},
+        textfont={"family": "monospace", "size": 11},
         marker={"color": colours, "size": 14, "symbol": "square"},
         hoverinfo="skip",
         showlegend=False,
@@ -812,7 +812,7 @@ calipers.record(
 #
 # **How long should it train?** We train the lecture's net on 50,000 images by the NumPy code above and hold 10,000 back. Batches
 # of 128, a constant learning rate of 0.03, and {term}`momentum` 0.9: every step goes on with nine tenths of the one before, which
-# steadies the walk (a later chapter says why). After each epoch we stop and measure the loss twice: on 10,000 of the
+# steadies the walk (a later chapter says why). After each epoch we stop and measure the loss twice: on 5,000 of the
 # images that the net learns from, and on the 10,000 that it never sees.
 #
 # There is a third number, which costs nothing, and it is the one that `fit` prints: the mean of the batches' losses *during* the
@@ -948,7 +948,7 @@ for name in ("running", "train"):
 #
 # Two warnings. The lowest point is a noisy thing: the curve of each seed jumps from epoch to epoch, so the best epoch lies between
 # {glue:text}`first-best-epoch.min:.0f` and {glue:text}`first-best-epoch.max:.0f`, and the *accuracy* is best at epoch
-# {glue:text}`first-best-accuracy-epoch`, which is not the same. And the epoch belongs to the *training*, not to the net: with
+# {glue:text}`first-best-accuracy-epoch`, on a curve that is as ragged. And the epoch belongs to the *training*, not to the net: with
 # another learning rate it is another epoch. Stopping at the lowest validation loss is called {term}`early stopping`;
 # {cite:t}`prechelt1998` asks how to do it well.
 #

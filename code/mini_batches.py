@@ -287,7 +287,9 @@ def gradient_by_loop(net, x, labels):
     total = None
     for place in range(len(labels)):
         _, slopes = gradient(net, x[place : place + 1], labels[place : place + 1])
-        total = slopes if total is None else [a + b for a, b in zip(total, slopes)]
+        total = total or [np.zeros_like(slope) for slope in slopes]
+        for array, slope in zip(total, slopes):
+            array += slope
     return [array / np.float32(len(labels)) for array in total]
 
 
@@ -392,7 +394,7 @@ for size, bounds in ((2, {}), (10, {"at_least": 3}), (256, {"at_least": 10})):
 
 # %% [markdown]
 # In batches of ten, as in the book that the lecture follows, the loop takes {glue:text}`mb-loop-ratio-10.mean:.0f` times as long, in batches of 256
-# {glue:text}`mb-loop-ratio-256.mean:.0f` times. "Half" is true for a batch of two ({glue:text}`mb-loop-ratio-2.mean:.1f`). The reason is
+# {glue:text}`mb-loop-ratio-256.mean:.0f` times. Already in batches of two it is {glue:text}`mb-loop-ratio-2.mean:.1f`. The reason is
 # memory: for one example every weight is fetched to be used once, and a gradient of 24,000 numbers is written out and added up. A matrix product
 # fetches each weight once for the whole batch. What Python spends on each call comes on top.
 #
@@ -543,7 +545,7 @@ calipers.show(
 
 
 # %% [markdown]
-# It does. A single example is {glue:text}`mb-noise-1-over-64.mean:.0f` times as noisy as a batch of 64 (in squares), where the theory says 65.0. At half of the
+# It does. A single example is {glue:text}`mb-noise-1-over-64.mean:.0f` times as noisy as a batch of 64 (in squares), where the theory says 64 (65 without replacement). At half of the
 # pool the theory promises a factor of one half for dealing without replacement: {glue:text}`mb-noise-half-without.mean:.2f`, against
 # {glue:text}`mb-noise-half-with.mean:.2f` with.
 #
@@ -744,14 +746,14 @@ def one_model():
 
 in_keras, in_numpy = one_model(), random_net(0, sizes)
 step_seconds = {"numpy": {}, "keras": {}}
-for number, size in itertools.product(range(rounds), batch_sizes):
+for _, size in itertools.product(range(rounds), batch_sizes):
     count = max(8, min(200, len(x_train) // size))
     start = time.perf_counter()
     train(in_numpy, x_train, y_train, [0.01], size, count, seed=0)
     step_seconds["numpy"].setdefault(size, []).append(
         (time.perf_counter() - start) / count
     )
-for number, size in itertools.product(range(min(rounds, 3)), batch_sizes):
+for _, size in itertools.product(range(min(rounds, 3)), batch_sizes):
     count = max(1, min(300, len(x_train) // size))
     some = slice(0, count * size)
     start = time.perf_counter()
@@ -994,7 +996,7 @@ def small_run(seed, batch_size, steps, rates):
     return net
 
 
-for name, (size, steps, rate) in budgets.items():
+for name, (size, steps, _) in budgets.items():
     reads = accuracy(small_run(100, size, steps, small_rates), x_val, y_val)
     cells = " ".join(f"{read:5.1f}" for read in reads)
     print(f"{name:10}: held-back accuracy at 1/32 to 1/2: {cells}")

@@ -5,11 +5,11 @@
 # # Mini-batches
 #
 # **How many examples should one step look at?** As many as still tell it something new. A net on clothes needs
-# {glue:text}`mb-steps-4.mean:,.0f` steps to 80 % in batches of 4 and {glue:text}`mb-steps-256.mean:,.0f` in batches of 256. From there on more
-# examples hardly help: batches of 1,024 still need {glue:text}`mb-steps-1024.mean:,.0f`. One measured number, the gradient's
-# {term}`noise scale`, foretells where the gain ends. And the famous weakness of large batches on new images? It comes and goes with the
-# budget that we allow: with equal epochs they lose, with equal steps they win, and with enough of both, small against large, there is
-# {glue:text}`mb-fair-long-16.verdict`.
+# {glue:text}`mb-steps-4.mean:,.0f` steps to 80 % in batches of 4 and {glue:text}`mb-steps-256.mean:,.0f` in batches of
+# 256. From there on more examples hardly help: batches of 1,024 still need {glue:text}`mb-steps-1024.mean:,.0f`. One
+# measured number, the gradient's {term}`noise scale`, foretells where the gain ends. And the famous weakness of large
+# batches on new images? It comes and goes with the budget that we allow: with equal epochs they lose, with equal steps
+# they win, and with enough of both, small against large, there is {glue:text}`mb-fair-long-16.verdict`.
 #
 # :::{admonition} Before you start
 # :class: tip
@@ -87,9 +87,10 @@ x_train.shape, x_val.shape, x_test.shape
 #
 # $$ g_B = \frac1B \sum_{i \in \text{batch}} g_i , \qquad w \leftarrow w - \eta\, g_B . $$ (eq-mb-step)
 #
-# With $B = N$ this is *full-batch* gradient descent, and $g_B = G$. With $B = 1$ it is *stochastic* gradient descent in the strict
-# sense of the word, in the manner of {cite:t}`robbins1951`. Between them lie {term}`mini-batches <mini-batch>`. Every example has the same
-# chance to be drawn, so whatever $B$ is, $\operatorname{E} g_B = G$: **a batch is right on average.** The three differ in how far they stray.
+# With $B = N$ this is *full-batch* gradient descent, and $g_B = G$. With $B = 1$ it is *stochastic* gradient descent in
+# the strict sense of the word, in the manner of {cite:t}`robbins1951`. Between them lie
+# {term}`mini-batches <mini-batch>`. Every example has the same chance to be drawn, so whatever $B$ is,
+# $\operatorname{E} g_B = G$: **a batch is right on average.** The three differ in how far they stray.
 #
 # ### How far a batch strays
 #
@@ -97,28 +98,31 @@ x_train.shape, x_val.shape, x_test.shape
 #
 # $$ S = \frac1N \sum_i \lVert g_i - G \rVert^2 = \frac1N \sum_i \lVert g_i \rVert^2 - \lVert G \rVert^2 . $$ (eq-mb-noise)
 #
-# Square the sum in {eq}`eq-mb-step`. It has $B$ terms $\lVert g_i - G \rVert^2$, each worth $S$ on average, and $B(B-1)$ products
-# $(g_i - G) \cdot (g_j - G)$ of two places in the batch. If we draw *with replacement*, the two are independent and the products vanish on average. If
-# we deal the examples like cards, *without replacement*, they do not: all $N$ deviations together add up to zero, so the square of
-# their sum, $N S + \sum_{i \ne j} (g_i - G) \cdot (g_j - G)$, is zero too, and one product is worth $-S/(N-1)$. Together
+# Square the sum in {eq}`eq-mb-step`. It has $B$ terms $\lVert g_i - G \rVert^2$, each worth $S$ on average, and $B(B-1)$
+# products $(g_i - G) \cdot (g_j - G)$ of two places in the batch. If we draw *with replacement*, the two are independent
+# and the products vanish on average. If we deal the examples like cards, *without replacement*, they do not: all $N$
+# deviations together add up to zero, so the square of their sum, $N S + \sum_{i \ne j} (g_i - G) \cdot (g_j - G)$, is
+# zero too, and one product is worth $-S/(N-1)$. Together
 #
 # $$ \operatorname{E} \lVert g_B - G \rVert^2 = \frac{S}{B} \ \text{ with replacement}, \qquad
 #    \frac{S}{B} \cdot \frac{N - B}{N - 1} \ \text{ without} . $$ (eq-mb-variance)
 #
 # Four times the work halves the error. That is the whole case for small batches: accuracy in the gradient is bought at a
-# miserable rate of exchange. And the second factor is near 1 until $B$ comes near $N$; then it takes the noise away, as it has to.
+# miserable rate of exchange. And the second factor is near 1 until $B$ comes near $N$; then it takes the noise away, as
+# it has to.
 #
 # (sec-mb-rate)=
 # ### The rate that fits a batch
 #
-# **How long a step does so noisy a gradient deserve?** Follow the loss along one step, to second order. For simplicity let the loss curve
-# equally in all directions, with second derivative $\lambda$. (Otherwise weights enter the formulas, and their shape stays {cite}`mccandlish2018`.)
-# On average over the batches
+# **How long a step does so noisy a gradient deserve?** Follow the loss along one step, to second order. For simplicity
+# let the loss curve equally in all directions, with second derivative $\lambda$. (Otherwise weights enter the formulas,
+# and their shape stays {cite}`mccandlish2018`.) On average over the batches
 #
 # $$ \operatorname{E} L(w - \eta g_B) - L(w) \approx - \eta \lVert G \rVert^2
 #    + \frac{\lambda \eta^2}{2} \left( \lVert G \rVert^2 + \frac{S}{B} \right) . $$ (eq-mb-progress)
 #
-# The noise costs nothing in the first term and everything in the second. Set the derivative with respect to $\eta$ to zero. With one new letter,
+# The noise costs nothing in the first term and everything in the second. Set the derivative with respect to $\eta$ to
+# zero. With one new letter,
 #
 # $$ B_{\text{noise}} = \frac{S}{\lVert G \rVert^2} , $$ (eq-mb-scale)
 #
@@ -130,18 +134,18 @@ x_train.shape, x_val.shape, x_test.shape
 # where $\eta_{\max} = 1/\lambda$ and $s_{\min}$ are what the full batch would take. $B_{\text{noise}}$ is the
 # {term}`noise scale`: the batch whose noise is as large as the gradient itself. Read {eq}`eq-mb-scaling` in its two limits.
 #
-# - **Far below the noise scale**, $\eta \approx \eta_{\max} B / B_{\text{noise}}$: twice the batch, twice the rate, half the steps, the same
-#   number of epochs. This is the {term}`linear scaling rule` {cite}`goyal2017`.
-# - **Far above it**, rate and steps stand still. A larger batch only costs more. There the ceiling $\eta_{\max}$ belongs to the
-#   *curvature*, and no batch lifts it.
+# - **Far below the noise scale**, $\eta \approx \eta_{\max} B / B_{\text{noise}}$: twice the batch, twice the rate, half
+#   the steps, the same number of epochs. This is the {term}`linear scaling rule` {cite}`goyal2017`.
+# - **Far above it**, rate and steps stand still. A larger batch only costs more. There the ceiling $\eta_{\max}$ belongs
+#   to the *curvature*, and no batch lifts it.
 #
-# The examples used, $B \cdot \text{steps} = s_{\min} (B + B_{\text{noise}})$, are never fewer for a larger batch. So we have three predictions to test:
-# the $1/B$ of {eq}`eq-mb-variance`, the bend in {eq}`eq-mb-scaling`, and its place.
+# The examples used, $B \cdot \text{steps} = s_{\min} (B + B_{\text{noise}})$, are never fewer for a larger batch. So we
+# have three predictions to test: the $1/B$ of {eq}`eq-mb-variance`, the bend in {eq}`eq-mb-scaling`, and its place.
 #
 # ### Walk downhill yourself
 #
-# Two parameters, 64 examples, a straight line to fit. The ellipses are lines of equal loss. One epoch costs the same whatever the batch, so each walk gets
-# sixteen epochs or 64 steps, whichever is less.
+# Two parameters, 64 examples, a straight line to fit. The ellipses are lines of equal loss. One epoch costs the same
+# whatever the batch, so each walk gets sixteen epochs or 64 steps, whichever is less.
 
 # %%
 rng = np.random.default_rng(3)
@@ -228,14 +232,15 @@ calipers.show_interactive(
 
 
 # %% [markdown]
-# Set the rate to 0.8: the full batch still gets home, zigzagging, and the single example is thrown about. Set it to 0.05: now the full batch
-# runs out of epochs. Each batch size has a rate of its own. A comparison at *one* rate compares nothing.
+# Set the rate to 0.8: the full batch still gets home, zigzagging, and the single example is thrown about. Set it to 0.05:
+# now the full batch runs out of epochs. Each batch size has a rate of its own. A comparison at *one* rate compares
+# nothing.
 #
 # (sec-mb-scratch)=
 # ## From scratch in NumPy
 #
-# The net is dense, 784-32-10 with ReLU, as in {ref}`the first network <sec-first-backprop>`. Again every array has a first axis that counts
-# *nets*, so that nets with different learning rates train side by side.
+# The net is dense, 784-32-10 with ReLU, as in {ref}`the first network <sec-first-backprop>`. Again every array has a
+# first axis that counts *nets*, so that nets with different learning rates train side by side.
 
 # %%
 def random_net(seed, sizes, copies=1, dtype="float32"):
@@ -311,11 +316,13 @@ def noise(net, x, labels):
 
 
 # %% [markdown]
-# The function `noise` is worth a second look. Equation {eq}`eq-mb-noise` asks for $\lVert g_i \rVert^2$ of *every* example, which looks like $N$ gradients of
-# 25,450 numbers. But for one example the gradient of a layer's weights is $x_i \delta_j$ for input $i$ and unit $j$, and
-# $\sum_{ij} (x_i \delta_j)^2 = \sum_i x_i^2 \, \sum_j \delta_j^2$. Two short sums do.
+# The function `noise` is worth a second look. Equation {eq}`eq-mb-noise` asks for $\lVert g_i \rVert^2$ of *every*
+# example, which looks like $N$ gradients of 25,450 numbers. But for one example the gradient of a layer's weights is
+# $x_i \delta_j$ for input $i$ and unit $j$, and $\sum_{ij} (x_i \delta_j)^2 = \sum_i x_i^2 \, \sum_j \delta_j^2$. Two
+# short sums do.
 #
-# **Is it right?** Finite differences judge the gradient, one example after another judges the matrix form and the noise, and Keras judges the whole.
+# **Is it right?** Finite differences judge the gradient, one example after another judges the matrix form and the noise,
+# and Keras judges the whole.
 
 # %%
 def difference_quotients(net, x, labels, places, step=1e-6):
@@ -366,8 +373,8 @@ calipers.record(
 # %% [markdown]
 # ### The matrix form against the loop
 #
-# **What does it save to take a batch at once?** The lecture says: about half of the time {cite}`schonhuth2019`. We let both forms compute the same gradient
-# in turns and compare their fastest rounds.
+# **What does it save to take a batch at once?** The lecture says: about half of the time {cite}`schonhuth2019`. We let
+# both forms compute the same gradient in turns and compare their fastest rounds.
 
 # %%
 nielsen = random_net(0, [784, 30, 10])
@@ -393,16 +400,17 @@ for size, bounds in ((2, {}), (10, {"at_least": 3}), (256, {})):
 
 
 # %% [markdown]
-# In batches of ten, as in the book that the lecture follows, the loop takes {glue:text}`mb-loop-ratio-10.mean:.0f` times as long, in batches of 256
-# {glue:text}`mb-loop-ratio-256.mean:.0f` times. Already in batches of two it is {glue:text}`mb-loop-ratio-2.mean:.1f`. The reason is
-# memory: for one example every weight is fetched to be used once, and a gradient of 24,000 numbers is written out and added up. A matrix product
-# fetches each weight once for the whole batch. What Python spends on each call comes on top.
+# In batches of ten, as in the book that the lecture follows, the loop takes {glue:text}`mb-loop-ratio-10.mean:.0f` times
+# as long, in batches of 256 {glue:text}`mb-loop-ratio-256.mean:.0f` times. Already in batches of two it is
+# {glue:text}`mb-loop-ratio-2.mean:.1f`. The reason is memory: for one example every weight is fetched to be used once,
+# and a gradient of 24,000 numbers is written out and added up. A matrix product fetches each weight once for the whole
+# batch. What Python spends on each call comes on top.
 #
 # (sec-mb-keras)=
 # ## The same in Keras
 #
-# In Keras the batch size is an argument of `fit`. Four runs of one small net, from the same weights and on the same examples in the same order; we count the parameters
-# in which two of them end up apart by more than rounding.
+# In Keras the batch size is an argument of `fit`. Four runs of one small net, from the same weights and on the same
+# examples in the same order; we count the parameters in which two of them end up apart by more than rounding.
 
 # %%
 def keras_run(
@@ -450,16 +458,18 @@ for key, other, words in (
     )
 
 # %% [markdown]
-# Three things are shown. Our code does what `fit` does. *Summing* the losses of a batch is the same as averaging them at $B$ times the rate, so
-# `reduction="sum"` changes your learning rate behind your back as soon as you change the batch. And if a batch is too large for memory, the gradients
-# of its parts can be gathered first (`gradient_accumulation_steps`) and stepped with once; nothing is lost but time. (Unless a layer looks at the
-# whole batch, as {ref}`batch normalisation <ch-batch-normalisation>` does; {numref}`ex-mb-accumulate`.)
+# Three things are shown. Our code does what `fit` does. *Summing* the losses of a batch is the same as averaging them at
+# $B$ times the rate, so `reduction="sum"` changes your learning rate behind your back as soon as you change the batch.
+# And if a batch is too large for memory, the gradients of its parts can be gathered first (`gradient_accumulation_steps`)
+# and stepped with once; nothing is lost but time. (Unless a layer looks at the whole batch, as
+# {ref}`batch normalisation <ch-batch-normalisation>` does; {numref}`ex-mb-accumulate`.)
 #
 # (sec-mb-variance)=
 # ## The gradient's noise, measured
 #
-# **Does the noise fall as $1/B$?** From a pool of {glue:text}`mb-pool` training images we draw batches, with and without replacement, at a fresh net, and take the mean of
-# $\lVert g_B - G \rVert^2$. The theory has nothing to fit: $S$ comes from {eq}`eq-mb-noise`.
+# **Does the noise fall as $1/B$?** From a pool of {glue:text}`mb-pool` training images we draw batches, with and without
+# replacement, at a fresh net, and take the mean of $\lVert g_B - G \rVert^2$. The theory has nothing to fit: $S$ comes
+# from {eq}`eq-mb-noise`.
 
 # %%
 x_pool, y_pool = x_train[:pool], y_train[:pool]
@@ -545,15 +555,17 @@ calipers.show(
 
 
 # %% [markdown]
-# It does. A single example is {glue:text}`mb-noise-1-over-64.mean:.0f` times as noisy as a batch of 64 (in squares), where the theory says 64 (65 without replacement). At half of the
-# pool the theory promises a factor of one half for dealing without replacement: {glue:text}`mb-noise-half-without.mean:.2f`, against
+# It does. A single example is {glue:text}`mb-noise-1-over-64.mean:.0f` times as noisy as a batch of 64 (in squares),
+# where the theory says 64 (65 without replacement). At half of the pool the theory promises a factor of one half for
+# dealing without replacement: {glue:text}`mb-noise-half-without.mean:.2f`, against
 # {glue:text}`mb-noise-half-with.mean:.2f` with.
 #
 # (sec-mb-experiment)=
 # ## The experiment: five batch sizes, each at its own rate
 #
-# **What does a batch size cost on the way to one and the same accuracy?** Plain gradient descent at a constant rate on {glue:text}`mb-examples` images, in batches of 4, 16, 64, 256 and 1,024.
-# About ten times an epoch we look at the held-back images, and stop the clock meanwhile. A run has *arrived* when the mean of three looks in a row reaches
+# **What does a batch size cost on the way to one and the same accuracy?** Plain gradient descent at a constant rate on
+# {glue:text}`mb-examples` images, in batches of 4, 16, 64, 256 and 1,024. About ten times an epoch we look at the
+# held-back images, and stop the clock meanwhile. A run has *arrived* when the mean of three looks in a row reaches
 # {glue:text}`mb-target` %.
 
 # %%
@@ -614,7 +626,8 @@ calipers.record(
 # %% [markdown]
 # ### Choosing the rates, in view
 #
-# Eight rates for each size, from 1/128 to 1, a factor of two apart: that is the grid, and the same for all. The map below is one seed, 100, which is used for nothing else.
+# Eight rates for each size, from 1/128 to 1, a factor of two apart: that is the grid, and the same for all. The map below
+# is one seed, 100, which is used for nothing else.
 
 # %%
 rates = 2.0 ** np.arange(-7, 1)
@@ -653,8 +666,8 @@ calipers.show(
 )
 
 # %% [markdown]
-# The linear rule would be a straight diagonal: four times the batch, two cells to the right. It begins so and then runs into a wall. No
-# batch size profits from more than about 1/4, and none survives 1.
+# The linear rule would be a straight diagonal: four times the batch, two cells to the right. It begins so and then runs
+# into a wall. No batch size profits from more than about 1/4, and none survives 1.
 #
 # | batch size | rates tried | seeds for choosing | epochs allowed | chosen | rate by the linear rule |
 # |--:|:--|:--|--:|--:|--:|
@@ -671,7 +684,8 @@ chosen = {4: 1 / 32, 16: 1 / 16, 64: 1 / 4, 256: 1 / 4, 1024: 1 / 4}
 # %% [markdown]
 # ### The result
 #
-# The seeds of the report are others. Beside its own rate, every size also runs for two epochs at the rate that the linear rule derives from batches of 16, and batches of 1,024 run at the rate of batches of 4 too.
+# The seeds of the report are others. Beside its own rate, every size also runs for two epochs at the rate that the linear
+# rule derives from batches of 16, and batches of 1,024 run at the rate of batches of 4 too.
 
 # %%
 def rule(size):
@@ -739,8 +753,8 @@ for low, high, limits in ((4, 16, {"between": (2, 4.5)}), (256, 1024, {"at_most"
 
 
 # %% [markdown]
-# What does a step cost in seconds? We time single nets, our own and Keras's, with the sizes taking turns, and keep each one's fastest round. And the memory: the most that is allocated while a
-# gradient is computed, the batch included.
+# What does a step cost in seconds? We time single nets, our own and Keras's, with the sizes taking turns, and keep each
+# one's fastest round. And the memory: the most that is allocated while a gradient is computed, the batch included.
 
 # %%
 def one_model():
@@ -825,9 +839,13 @@ print(
 # | 256 | 1/4 | {glue:text}`mb-steps-256` | {glue:text}`mb-epochs-256.mean:.1f` | {glue:text}`mb-seconds-numpy-256.mean:.2f` | {glue:text}`mb-seconds-keras-256.mean:.2f` | {glue:text}`mb-memory-256.mean:.1f` |
 # | 1,024 | 1/4 | {glue:text}`mb-steps-1024` | {glue:text}`mb-epochs-1024.mean:.1f` | {glue:text}`mb-seconds-numpy-1024.mean:.2f` | {glue:text}`mb-seconds-keras-1024.mean:.2f` | {glue:text}`mb-memory-1024.mean:.1f` |
 #
-# Steps fall, epochs rise. In between lies the shortest time: a batch of 4 takes {glue:text}`mb-seconds-4-over-64.mean:.1f` times the seconds of a batch of 64, because each step costs nearly
-# as much, and one of 1,024 takes {glue:text}`mb-seconds-1024-over-64.mean:.1f` times, because each step costs more and saves little. Where the shortest time lies is a property of the *machine*.
-# On a wide one large steps are nearly free, and the fastest batch moves up. What a machine cannot move is the column of steps. (Memory is told in units of what a batch of 4 takes. Most of that is the gradient itself, which does not grow with the batch; each example then adds its pixels and a few hundred bytes more.)
+# Steps fall, epochs rise. In between lies the shortest time: a batch of 4 takes
+# {glue:text}`mb-seconds-4-over-64.mean:.1f` times the seconds of a batch of 64, because each step costs nearly as much,
+# and one of 1,024 takes {glue:text}`mb-seconds-1024-over-64.mean:.1f` times, because each step costs more and saves
+# little. Where the shortest time lies is a property of the *machine*. On a wide one large steps are nearly free, and the
+# fastest batch moves up. What a machine cannot move is the column of steps. (Memory is told in units of what a batch of 4
+# takes. Most of that is the gradient itself, which does not grow with the batch; each example then adds its pixels and a
+# few hundred bytes more.)
 
 # %%
 figure, axis = plt.subplots()
@@ -851,8 +869,9 @@ calipers.show(
 # (sec-mb-bend)=
 # ### The bend, and what foretells it
 #
-# **Can the bend be foretold from gradients alone, without a single race?** Equation {eq}`eq-mb-scaling` says that it comes at the noise scale. We fit its two numbers to the five counts of steps of
-# each seed, and measure $B_{\text{noise}}$ by {eq}`eq-mb-scale` on the pool while a net trains in batches of 64.
+# **Can the bend be foretold from gradients alone, without a single race?** Equation {eq}`eq-mb-scaling` says that it
+# comes at the noise scale. We fit its two numbers to the five counts of steps of each seed, and measure
+# $B_{\text{noise}}$ by {eq}`eq-mb-scale` on the pool while a net trains in batches of 64.
 
 # %%
 def bend(steps):
@@ -926,15 +945,21 @@ calipers.show(
 )
 
 # %% [markdown]
-# The steps bend at a batch of {glue:text}`mb-bend.mean:.0f`; the noise scale in the third epoch, in which batches of 64 arrive, is {glue:text}`mb-scale-3.mean:.0f`. From the crude assumptions of {ref}`sec-mb-rate` one could not ask for more than
-# the order of magnitude, and that they give. From 4 to 16 the steps fall by a factor of {glue:text}`mb-steps-4-over-16.mean:.1f`, nearly the four of the linear rule; from 256 to 1,024 by {glue:text}`mb-steps-256-over-1024.mean:.1f`.
+# The steps bend at a batch of {glue:text}`mb-bend.mean:.0f`; the noise scale in the third epoch, in which batches of 64
+# arrive, is {glue:text}`mb-scale-3.mean:.0f`. From the crude assumptions of {ref}`sec-mb-rate` one could not ask for more
+# than the order of magnitude, and that they give. From 4 to 16 the steps fall by a factor of
+# {glue:text}`mb-steps-4-over-16.mean:.1f`, nearly the four of the linear rule; from 256 to 1,024 by
+# {glue:text}`mb-steps-256-over-1024.mean:.1f`.
 #
-# The noise scale is no constant. It was {glue:text}`mb-scale-0.mean:.0f` at the fresh net and {glue:text}`mb-scale-1.mean:.0f` in the first epoch (third against first: {glue:text}`mb-scale-3.verdict`). {cite:t}`mccandlish2018` find that it grows as the
-# loss falls, and that it is tens of thousands for ImageNet and millions for a game: harder problems bear larger batches.
+# The noise scale is no constant. It was {glue:text}`mb-scale-0.mean:.0f` at the fresh net and
+# {glue:text}`mb-scale-1.mean:.0f` in the first epoch (third against first: {glue:text}`mb-scale-3.verdict`).
+# {cite:t}`mccandlish2018` find that it grows as the loss falls, and that it is tens of thousands for ImageNet and
+# millions for a game: harder problems bear larger batches.
 #
 # ### Where the linear rule stops
 #
-# **What happens if you trust the rule beyond the bend?** Accuracy on the held-back images after two epochs, at the rate that the rule derives from batches of 16, and at each size's own:
+# **What happens if you trust the rule beyond the bend?** Accuracy on the held-back images after two epochs, at the rate
+# that the rule derives from batches of 16, and at each size's own:
 
 # %%
 bounds = {16: {"at_least": 70}, 256: {"at_most": 50}, 1024: {"at_most": 50}}
@@ -964,16 +989,20 @@ for size in batch_sizes:
 # | 256 | 1 | {glue:text}`mb-rule-256` | 1/4 | {glue:text}`mb-own-256` |
 # | 1,024 | 4 | {glue:text}`mb-rule-1024` | 1/4 | {glue:text}`mb-own-1024` |
 #
-# Up to the bend it serves. Beyond it, the rule asks for more than the curvature allows, and the net is lost. {cite:t}`goyal2017` carried the rule to batches of 8,192 on ImageNet, without loss of accuracy, and with a gradual
-# start; {cite:t}`shallue2019` tuned every batch size in 35 workloads and found that where perfect scaling ends differs enormously between them. The two agree: one stayed below the bend of a hard problem, the others went
-# past it. {numref}`ex-mb-warmup` tries the gradual start here.
+# Up to the bend it serves. Beyond it, the rule asks for more than the curvature allows, and the net is lost.
+# {cite:t}`goyal2017` carried the rule to batches of 8,192 on ImageNet, without loss of accuracy, and with a gradual
+# start; {cite:t}`shallue2019` tuned every batch size in 35 workloads and found that where perfect scaling ends differs
+# enormously between them. The two agree: one stayed below the bend of a hard problem, the others went past it.
+# {numref}`ex-mb-warmup` tries the gradual start here.
 #
 # (sec-mb-fair)=
 # ## Do large batches generalise worse?
 #
-# **Is there a gap, once the comparison is fair?** {cite:t}`keskar2017` saw large batches do worse on new data. {cite:t}`masters2018` found the best batches between 2 and 32. {cite:t}`shallue2019` found no evidence of harm. Let us
-# get all three answers from one net. We train on {glue:text}`mb-few-examples` images, with a rate that falls evenly to zero. "Fair" can mean three things: the same number of examples seen (epochs), the same number of steps, or
-# enough of both.
+# **Is there a gap, once the comparison is fair?** {cite:t}`keskar2017` saw large batches do worse on new data.
+# {cite:t}`masters2018` found the best batches between 2 and 32. {cite:t}`shallue2019` found no evidence of harm. Let us
+# get all three answers from one net. We train on {glue:text}`mb-few-examples` images, with a rate that falls evenly to
+# zero. "Fair" can mean three things: the same number of examples seen (epochs), the same number of steps, or enough of
+# both.
 
 # %%
 x_small, y_small = x_train[:few_examples], y_train[:few_examples]
@@ -1003,7 +1032,9 @@ for name, (size, steps, _) in budgets.items():
 
 
 # %% [markdown]
-# The grid runs from 1/32 to 1/2 for each; seeds 100 and 101 chose the rates on the held-back images (a wider grid, from 1/64 to 2, had been scored before, with 1,000 steps, and its ends were useless). The first of these seeds is printed above. Now the other seeds and, for the first time, the test images:
+# The grid runs from 1/32 to 1/2 for each; seeds 100 and 101 chose the rates on the held-back images (a wider grid, from
+# 1/64 to 2, had been scored before, with 1,000 steps, and its ends were useless). The first of these seeds is printed
+# above. Now the other seeds and, for the first time, the test images:
 
 # %%
 def fair(seed):
@@ -1052,10 +1083,15 @@ for name, against in (
 # | same steps | 512 | 600 | 80 | 1/4 | {glue:text}`mb-fair-steps-512-training.mean:.1f` % | {glue:text}`mb-fair-steps-512` | {glue:text}`mb-fair-steps-512-gap.mean:.1f` |
 # | enough of both | 16 | 1,800 | 7.2 | 1/8 | {glue:text}`mb-fair-long-16-training.mean:.1f` % | {glue:text}`mb-fair-long-16` | {glue:text}`mb-fair-long-16-gap.mean:.1f` |
 #
-# (Steps and epochs are those of the quick profile.) With equal epochs the small batch wins by {glue:text}`mb-fair-epochs-16.difference:.1f` ± {glue:text}`mb-fair-epochs-16.noise:.1f` points on the test images. With equal steps
-# the large one wins by {glue:text}`mb-fair-steps-512.difference:.1f` ± {glue:text}`mb-fair-steps-512.noise:.1f`. Allow the small batch three times the steps, still only a tenth of the large one's epochs, and the difference is
-# {glue:text}`mb-fair-long-16.difference:.2f` ± {glue:text}`mb-fair-long-16.noise:.2f` points: {glue:text}`mb-fair-long-16.verdict`. Look at the training column: the test accuracy follows it. What the large batch lacked in the first comparison
-# was training, not generalisation, and {cite:t}`hoffer2017` put that into their title: train longer. This is a small net, and no proof for large ones. But whoever shows you a gap owes you two columns: rates tried, and steps.
+# (Steps and epochs are those of the quick profile.) With equal epochs the small batch wins by
+# {glue:text}`mb-fair-epochs-16.difference:.1f` ± {glue:text}`mb-fair-epochs-16.noise:.1f` points on the test images. With
+# equal steps the large one wins by {glue:text}`mb-fair-steps-512.difference:.1f` ±
+# {glue:text}`mb-fair-steps-512.noise:.1f`. Allow the small batch three times the steps, still only a tenth of the large
+# one's epochs, and the difference is {glue:text}`mb-fair-long-16.difference:.2f` ± {glue:text}`mb-fair-long-16.noise:.2f`
+# points: {glue:text}`mb-fair-long-16.verdict`. Look at the training column: the test accuracy follows it. What the large
+# batch lacked in the first comparison was training, not generalisation, and {cite:t}`hoffer2017` put that into their
+# title: train longer. This is a small net, and no proof for large ones. But whoever shows you a gap owes you two columns:
+# rates tried, and steps.
 
 # %%
 figure, axis = plt.subplots()
@@ -1084,9 +1120,13 @@ calipers.show(
 # :::{admonition} How the settings of this page were chosen
 # :class: note
 #
-# On held-back training images, with the seeds 100 to 102; the results come from other seeds. The target of 80 % was set after trials that showed which accuracy every size reaches in its budget. The bounds were set after these trials
-# and before the page's first run on the reporting seeds. Two things were changed after that run. "The noise scale grows" failed, measured by single looks at a restless net: we now average it over each epoch, and only compare. And that a large batch at its own rate is as rough as
-# a small one turned out too strong: the factors above took its place. Runs were then shortened for the budget of time (24 epochs for 28 at batches of 1,024, 600 steps for 1,000 on few images, one rate fewer), after the test images had been read once.
+# On held-back training images, with the seeds 100 to 102; the results come from other seeds. The target of 80 % was set
+# after trials that showed which accuracy every size reaches in its budget. The bounds were set after these trials and
+# before the page's first run on the reporting seeds. Two things were changed after that run. "The noise scale grows"
+# failed, measured by single looks at a restless net: we now average it over each epoch, and only compare. And that a
+# large batch at its own rate is as rough as a small one turned out too strong: the factors above took its place. Runs
+# were then shortened for the budget of time (24 epochs for 28 at batches of 1,024, 600 steps for 1,000 on few images, one
+# rate fewer), after the test images had been read once.
 # :::
 #
 # (sec-mb-lectures)=
@@ -1094,23 +1134,33 @@ calipers.show(
 #
 # The [ledger](claims.md) keeps the account.
 #
-# - **"Larger batches: smoother training, slower convergence in epochs, more memory"** (4, 16, 256 and 1,024) {cite}`cab420`. Slower in epochs: yes, {glue:text}`mb-epochs-1024.mean:.1f` against {glue:text}`mb-epochs-4.mean:.1f`, each at
-#   its own rate. More memory: {glue:text}`mb-memory-1024.mean:.0f` times, for one gradient of this small net. Smoother: {glue:text}`mb-rough-ratio-common.mean:.0f` times at one common rate, {glue:text}`mb-rough-ratio-own.mean:.1f` times with each at its own; see {ref}`the first trap <sec-mb-traps>`.
-# - **"Full-batch is heavy, single-example noisy, mini-batch smoother and parallel"** {cite}`trinh2021`. A single example is {glue:text}`mb-noise-1-over-64.mean:.0f` times as noisy as a batch of 64. *How* noisy, the theory says to a few
-#   per cent.
-# - **"Averaging advocates against mini-batches, because updates will be very small"** {cite}`schonhuth2019`. An average is not smaller for having more terms: all batches have the same mean gradient, and only the noise shrinks.
-#   An *epoch* of large batches moves less, since it has fewer steps.
-# - **"Multiplying the learning rate by the batch size mends it: the mean becomes the sum"** {cite}`schonhuth2019`. As algebra, exactly. As advice, up to the bend, here at {glue:text}`mb-bend.mean:.0f`. At 16 times the batch and the rate of our batches of 16
-#   the net reads {glue:text}`mb-rule-256`.
-# - **"Matrix techniques take about half of the time"** {cite}`schonhuth2019`. {glue:text}`mb-loop-ratio-10.mean:.0f` times as fast in batches of ten.
-# - **"Batch size is fairly independent of the other hyperparameters"** {cite}`schonhuth2019`. Of the learning rate it is not.
-# - **"Can train in fewer epochs, but each small batch is less representative"** {cite}`cab420`. Both halves of it are {eq}`eq-mb-scaling`.
+# - **"Larger batches: smoother training, slower convergence in epochs, more memory"** (4, 16, 256 and 1,024)
+#   {cite}`cab420`. Slower in epochs: yes, {glue:text}`mb-epochs-1024.mean:.1f` against {glue:text}`mb-epochs-4.mean:.1f`,
+#   each at its own rate. More memory: {glue:text}`mb-memory-1024.mean:.0f` times, for one gradient of this small net.
+#   Smoother: {glue:text}`mb-rough-ratio-common.mean:.0f` times at one common rate,
+#   {glue:text}`mb-rough-ratio-own.mean:.1f` times with each at its own; see {ref}`the first trap <sec-mb-traps>`.
+# - **"Full-batch is heavy, single-example noisy, mini-batch smoother and parallel"** {cite}`trinh2021`. A single example
+#   is {glue:text}`mb-noise-1-over-64.mean:.0f` times as noisy as a batch of 64. *How* noisy, the theory says to a few per
+#   cent.
+# - **"Averaging advocates against mini-batches, because updates will be very small"** {cite}`schonhuth2019`. An average
+#   is not smaller for having more terms: all batches have the same mean gradient, and only the noise shrinks. An *epoch*
+#   of large batches moves less, since it has fewer steps.
+# - **"Multiplying the learning rate by the batch size mends it: the mean becomes the sum"** {cite}`schonhuth2019`. As
+#   algebra, exactly. As advice, up to the bend, here at {glue:text}`mb-bend.mean:.0f`. At 16 times the batch and the rate
+#   of our batches of 16 the net reads {glue:text}`mb-rule-256`.
+# - **"Matrix techniques take about half of the time"** {cite}`schonhuth2019`. {glue:text}`mb-loop-ratio-10.mean:.0f`
+#   times as fast in batches of ten.
+# - **"Batch size is fairly independent of the other hyperparameters"** {cite}`schonhuth2019`. Of the learning rate it is
+#   not.
+# - **"Can train in fewer epochs, but each small batch is less representative"** {cite}`cab420`. Both halves of it are
+#   {eq}`eq-mb-scaling`.
 #
 # (sec-mb-traps)=
 # ## Where it goes wrong
 #
-# **One rate for all sizes.** The commonest comparison changes the batch and leaves the rate, or a library's default, alone. Here is 1/32, the best for batches of 4, given to batches of 1,024; and the roughness of the last
-# sixteen looks at the accuracy.
+# **One rate for all sizes.** The commonest comparison changes the batch and leaves the rate, or a library's default,
+# alone. Here is 1/32, the best for batches of 4, given to batches of 1,024; and the roughness of the last sixteen looks
+# at the accuracy.
 
 # %%
 calipers.record(
@@ -1151,12 +1201,17 @@ for kind, net_number, bounds in (("common", COMMON, {"at_least": 3}), ("own", OW
 
 
 # %% [markdown]
-# At the rate of 1/32 the large batch lies at {glue:text}`mb-end-common-1024`, at its own at {glue:text}`mb-end-own-1024` (the first against the second: {glue:text}`mb-end-common-1024.verdict`). And look at what becomes of "smoother". At the common rate the curve of batches
-# of 4 is {glue:text}`mb-rough-ratio-common.mean:.0f` times as rough as that of batches of 1,024. Let the large batch have its own rate, and the factor shrinks to {glue:text}`mb-rough-ratio-own.mean:.1f` (own against own: {glue:text}`mb-rough-own-1024.verdict`). A large batch is smooth as long as
-# you leave its advantage unused. Spend it on a larger rate, and most of the roughness returns, no longer as noise but as overshooting.
+# At the rate of 1/32 the large batch lies at {glue:text}`mb-end-common-1024`, at its own at {glue:text}`mb-end-own-1024`
+# (the first against the second: {glue:text}`mb-end-common-1024.verdict`). And look at what becomes of "smoother". At the
+# common rate the curve of batches of 4 is {glue:text}`mb-rough-ratio-common.mean:.0f` times as rough as that of batches
+# of 1,024. Let the large batch have its own rate, and the factor shrinks to {glue:text}`mb-rough-ratio-own.mean:.1f` (own
+# against own: {glue:text}`mb-rough-own-1024.verdict`). A large batch is smooth as long as you leave its advantage unused.
+# Spend it on a larger rate, and most of the roughness returns, no longer as noise but as overshooting.
 #
-# **The ragged last batch.** 10,000 examples make 9 batches of 1,024 and one of 784. That is harmless. But 9,217 examples make nine batches and a last one of *one* example, which is given a step at the rate of 1,024. How much harm does it do?
-# We take a net that trained in batches of 1,024 and step once with a single training image; 50 images, each from the same net.
+# **The ragged last batch.** 10,000 examples make 9 batches of 1,024 and one of 784. That is harmless. But 9,217 examples
+# make nine batches and a last one of *one* example, which is given a step at the rate of 1,024. How much harm does it do?
+# We take a net that trained in batches of 1,024 and step once with a single training image; 50 images, each from the same
+# net.
 
 # %%
 def ragged(seed):
@@ -1184,10 +1239,12 @@ for size in (1024, 1):
 
 
 # %% [markdown]
-# One step on one example costs {glue:text}`mb-ragged-1` points on average; on a full batch it costs {glue:text}`mb-ragged-1024`. If this happens to be the last step of an epoch, it spoils every validation figure that you see. Drop the rest, as `train` above does, or give it its
-# share of the rate. (`fit` keeps the rest, at the full rate.)
+# One step on one example costs {glue:text}`mb-ragged-1` points on average; on a full batch it costs
+# {glue:text}`mb-ragged-1024`. If this happens to be the last step of an epoch, it spoils every validation figure that you
+# see. Drop the rest, as `train` above does, or give it its share of the rate. (`fit` keeps the rest, at the full rate.)
 #
-# **The sum that was a mean.** Somebody writes the loss as a sum over the batch, or changes `reduction`, and carries on with the old rate: in batches of 64 that is a rate 64 times too large.
+# **The sum that was a mean.** Somebody writes the loss as a sum over the batch, or changes `reduction`, and carries on
+# with the old rate: in batches of 64 that is a rate 64 times too large.
 
 # %%
 def summed(seed):
@@ -1218,15 +1275,17 @@ for name, bound in (("mean", {"at_least": 60}), ("sum", {"at_most": 40})):
 # ```{exercise} Count
 # :label: ex-mb-count
 #
-# A training set has 60,000 images. How many steps has an epoch in batches of 1, 128, 256 and 60,000, and how large is the last batch? By which factor does the noise of the gradient (its root mean square) differ between batches of 4 and
-# of 1,024?
+# A training set has 60,000 images. How many steps has an epoch in batches of 1, 128, 256 and 60,000, and how large is the
+# last batch? By which factor does the noise of the gradient (its root mean square) differ between batches of 4 and of
+# 1,024?
 # ```
 #
 # ````{solution-start} ex-mb-count
 # :class: dropdown
 # ````
 #
-# 60,000, 469, 235 and 1 steps. The last batches hold 1, 96, 96 and 60,000 images. The squared noise differs by 256, so the noise by 16. (Dealing without replacement changes that by less than 1 % here.)
+# 60,000, 469, 235 and 1 steps. The last batches hold 1, 96, 96 and 60,000 images. The squared noise differs by 256, so
+# the noise by 16. (Dealing without replacement changes that by less than 1 % here.)
 
 # %%
 for size, steps, rest in (
@@ -1247,7 +1306,8 @@ assert 16 < math.sqrt(dealt[0] / dealt[1]) < 16.16
 # ```{exercise} All the hands
 # :label: ex-mb-hands
 #
-# Prove the formula for dealing without replacement {eq}`eq-mb-variance` once more, by a computer: for six gradients of two numbers, list every batch of every size.
+# Prove the formula for dealing without replacement {eq}`eq-mb-variance` once more, by a computer: for six gradients of
+# two numbers, list every batch of every size.
 # ```
 #
 # ````{solution-start} ex-mb-hands
@@ -1272,15 +1332,18 @@ for size in range(1, 7):
 # ```{exercise} The noise scale from two batch sizes
 # :label: ex-mb-two
 #
-# On a large machine nobody computes `noise`. Show that $\operatorname{E} \lVert g_B \rVert^2 = \lVert G \rVert^2 + S/B$ with replacement, and get $S$ and $\lVert G \rVert^2$ from the mean squared lengths of gradients at two batch sizes. Try it with 16 and 256 at a fresh net.
+# On a large machine nobody computes `noise`. Show that $\operatorname{E} \lVert g_B \rVert^2 = \lVert G \rVert^2 + S/B$
+# with replacement, and get $S$ and $\lVert G \rVert^2$ from the mean squared lengths of gradients at two batch sizes. Try
+# it with 16 and 256 at a fresh net.
 # ```
 #
 # ````{solution-start} ex-mb-two
 # :class: dropdown
 # ````
 #
-# $\lVert g_B \rVert^2 = \lVert G + (g_B - G) \rVert^2$, and the mixed term vanishes on average. Two sizes $B < B'$ give two linear equations: $S = (m_B - m_{B'}) / (1/B - 1/B')$ and
-# $\lVert G \rVert^2 = m_{B'} - S/B'$, if $m_B$ is the mean squared length. {cite:t}`mccandlish2018` estimate it so.
+# $\lVert g_B \rVert^2 = \lVert G + (g_B - G) \rVert^2$, and the mixed term vanishes on average. Two sizes $B < B'$ give
+# two linear equations: $S = (m_B - m_{B'}) / (1/B - 1/B')$ and $\lVert G \rVert^2 = m_{B'} - S/B'$, if $m_B$ is the mean
+# squared length. {cite:t}`mccandlish2018` estimate it so.
 
 # %%
 fresh, rng = random_net(0, sizes), np.random.default_rng(6)
@@ -1304,14 +1367,17 @@ assert 0.7 < scale_found / (single / (full @ full)) < 1.4
 # ```{exercise} Predict a rate
 # :label: ex-mb-predict
 #
-# At batches of 16 the best rate is 1/16, and the noise scale is 48. Which rates does {eq}`eq-mb-scaling` predict for 4, 64, 256 and 1,024? And the linear rule? Which number is the ceiling? Compare with the rates that the map chose.
+# At batches of 16 the best rate is 1/16, and the noise scale is 48. Which rates does {eq}`eq-mb-scaling` predict for 4,
+# 64, 256 and 1,024? And the linear rule? Which number is the ceiling? Compare with the rates that the map chose.
 # ```
 #
 # ````{solution-start} ex-mb-predict
 # :class: dropdown
 # ````
 #
-# $\eta_{\max} = \frac1{16} (1 + 48/16) = \frac14$. So $\eta(B) = \frac14 / (1 + 48/B)$: 0.019, 0.143, 0.211 and 0.239. The rule says 0.016, 0.25, 1 and 4. On a grid of factors of two the first list is what the map chose, give or take a cell.
+# $\eta_{\max} = \frac1{16} (1 + 48/16) = \frac14$. So $\eta(B) = \frac14 / (1 + 48/B)$: 0.019, 0.143, 0.211 and 0.239.
+# The rule says 0.016, 0.25, 1 and 4. On a grid of factors of two the first list is what the map chose, give or take a
+# cell.
 
 # %%
 predicted = {size: 1 / 4 / (1 + 48 / size) for size in chosen}
@@ -1328,14 +1394,16 @@ assert rule(1024) / predicted[1024] > 16
 # ```{exercise} Accumulate by hand
 # :label: ex-mb-accumulate
 #
-# Compute the gradient of a batch of 64 from four batches of 16, in NumPy. Then put a normalisation over the batch ({ref}`batch normalisation <ch-batch-normalisation>`) in front of the net. Do the four quarters still give the whole?
+# Compute the gradient of a batch of 64 from four batches of 16, in NumPy. Then put a normalisation over the batch
+# ({ref}`batch normalisation <ch-batch-normalisation>`) in front of the net. Do the four quarters still give the whole?
 # ```
 #
 # ````{solution-start} ex-mb-accumulate
 # :class: dropdown
 # ````
 #
-# Without it the mean of the four is the gradient of the 64, because the loss is a mean of terms of single examples. With it an example's term depends on its companions: other quarters, other terms.
+# Without it the mean of the four is the gradient of the 64, because the loss is a mean of terms of single examples. With
+# it an example's term depends on its companions: other quarters, other terms.
 
 # %%
 def normalised(x):
@@ -1363,15 +1431,17 @@ assert not quarters_agree(normalised)
 # ```{exercise} Four small steps or one large
 # :label: ex-mb-four
 #
-# The linear rule rests on one approximation: that the gradient hardly changes during $k$ small steps. Take four steps with batches of 16 at a rate $\eta$ and one step with the same 64 examples at $4\eta$, from the same net. How far apart do they end, relative to the way that they went? How does that
-# depend on $\eta$?
+# The linear rule rests on one approximation: that the gradient hardly changes during $k$ small steps. Take four steps
+# with batches of 16 at a rate $\eta$ and one step with the same 64 examples at $4\eta$, from the same net. How far apart
+# do they end, relative to the way that they went? How does that depend on $\eta$?
 # ```
 #
 # ````{solution-start} ex-mb-four
 # :class: dropdown
 # ````
 #
-# The gradient changes by about $\eta H g$ in a step, so the relative distance is proportional to $\eta$: halve the rate, halve the distance. At small rates the rule is as good as exact.
+# The gradient changes by about $\eta H g$ in a step, so the relative distance is proportional to $\eta$: halve the rate,
+# halve the distance. At small rates the rule is as good as exact.
 
 # %%
 def ends_apart(rate):
@@ -1400,14 +1470,17 @@ assert 1.6 < distances[2] / distances[3] < 2.4
 # ```{exercise} Project: a gradual start
 # :label: ex-mb-warmup
 #
-# {cite:t}`goyal2017` raise the rate linearly over the first epochs. Give batches of 64 and 256 the rule's rate and raise it over the first third of the steps. Does that move the ceiling? Then find out what the gradual start is good for: try rates just below the ceiling, deeper nets, more seeds.
+# {cite:t}`goyal2017` raise the rate linearly over the first epochs. Give batches of 64 and 256 the rule's rate and raise
+# it over the first third of the steps. Does that move the ceiling? Then find out what the gradual start is good for: try
+# rates just below the ceiling, deeper nets, more seeds.
 # ```
 #
 # ````{solution-start} ex-mb-warmup
 # :class: dropdown
 # ````
 #
-# One seed, and no claim. A gradual start helps where the curvature is high only at the beginning. A rate of 1 is too much for this net at any time: it bursts a little later.
+# One seed, and no claim. A gradual start helps where the curvature is high only at the beginning. A rate of 1 is too much
+# for this net at any time: it bursts a little later.
 
 # %%
 def gradual(share):
@@ -1429,14 +1502,18 @@ for size in (64, 256):
 # ## Summary
 #
 # - Every batch is right on average. Its squared noise is $S/B$, and $(N-B)/(N-1)$ times that without replacement.
-# - The noise scale $S/\lVert G \rVert^2$ parts two regimes. Below it, twice the batch takes twice the rate and half the steps. Above it, more examples buy nothing. Here the steps bend at
-#   {glue:text}`mb-bend.mean:.0f`, where the gradients said {glue:text}`mb-scale-3.mean:.0f`.
+# - The noise scale $S/\lVert G \rVert^2$ parts two regimes. Below it, twice the batch takes twice the rate and half the
+#   steps. Above it, more examples buy nothing. Here the steps bend at {glue:text}`mb-bend.mean:.0f`, where the gradients
+#   said {glue:text}`mb-scale-3.mean:.0f`.
 # - The rate has a ceiling that belongs to the curvature. The linear rule does not know it.
-# - Larger batches never save examples. They save steps, and on a machine that computes a large batch as fast as a small one, time.
+# - Larger batches never save examples. They save steps, and on a machine that computes a large batch as fast as a small
+#   one, time.
 # - Before you say that one batch size beats another: tune the rate of both, and say what you held equal.
 #
-# **Further reading.** {cite:t}`robbins1951` began it. {cite:t}`bottou2018` review the theory of stochastic gradients for learning. {cite:t}`wilson2003` argued early that full batches waste work; {cite:t}`goyal2017` made the linear rule famous, {cite:t}`mccandlish2018` and
-# {cite:t}`zhang2019noisy` say where it ends, {cite:t}`shallue2019` measured it most thoroughly. {cite:t}`smith2018dont` raise the batch where others lower the rate.
+# **Further reading.** {cite:t}`robbins1951` began it. {cite:t}`bottou2018` review the theory of stochastic gradients for
+# learning. {cite:t}`wilson2003` argued early that full batches waste work; {cite:t}`goyal2017` made the linear rule
+# famous, {cite:t}`mccandlish2018` and {cite:t}`zhang2019noisy` say where it ends, {cite:t}`shallue2019` measured it most
+# thoroughly. {cite:t}`smith2018dont` raise the batch where others lower the rate.
 #
 # ```{provenance}
 # ```

@@ -20,7 +20,9 @@ QUICK = {"check_every": 1_024, "target": 80, "epochs": {4: 2, 16: 3, 64: 5, 256:
 @pytest.fixture
 def chapter():
     """The page's functions, with quick's budgets; a test may replace one of them."""
-    return definitions(NAME) | QUICK | {"sizes": SIZES, "batch_sizes": list(QUICK["epochs"])}
+    namespace = definitions(NAME)
+    namespace |= QUICK | {"sizes": SIZES, "batch_sizes": list(QUICK["epochs"])}
+    return namespace
 
 
 def some(count, seed=0, dtype="float64", inputs=20):

@@ -1206,7 +1206,8 @@ for kind, net_number, bounds in (("common", COMMON, {"at_least": 3}), ("own", OW
 # common rate the curve of batches of 4 is {glue:text}`mb-rough-ratio-common.mean:.0f` times as rough as that of batches
 # of 1,024. Let the large batch have its own rate, and the factor shrinks to {glue:text}`mb-rough-ratio-own.mean:.1f` (own
 # against own: {glue:text}`mb-rough-own-1024.verdict`). A large batch is smooth as long as you leave its advantage unused.
-# Spend it on a larger rate, and most of the roughness returns, no longer as noise but as overshooting.
+# Spend it on a larger rate, and most of the roughness returns, now less as noise, we suspect, than as overshooting: 1/4
+# is close to the ceiling.
 #
 # **The ragged last batch.** 10,000 examples make 9 batches of 1,024 and one of 784. That is harmless. But 9,217 examples
 # make nine batches and a last one of *one* example, which is given a step at the rate of 1,024. How much harm does it do?
@@ -1237,11 +1238,23 @@ for size in (1024, 1):
         title=f"Held-back accuracy lost in one step on a batch of {size} at the rate of 1,024",
     )
 
+# %%
+counter = in_keras.optimizer.iterations
+before = int(keras.ops.convert_to_numpy(counter))
+in_keras.fit(x_train[:65], y_train[:65], batch_size=64, verbose=0)
+calipers.record(
+    "mb-fit-steps",
+    int(keras.ops.convert_to_numpy(counter)) - before,
+    equals=2,
+    title="Steps of fit on 65 examples in batches of 64",
+)
+
 
 # %% [markdown]
 # One step on one example costs {glue:text}`mb-ragged-1` points on average; on a full batch it costs
 # {glue:text}`mb-ragged-1024`. If this happens to be the last step of an epoch, it spoils every validation figure that you
-# see. Drop the rest, as `train` above does, or give it its share of the rate. (`fit` keeps the rest, at the full rate.)
+# see. Drop the rest, as `train` above does, or give it its share of the rate. Keras's `fit` keeps it: on 65 examples in
+# batches of 64 it makes {glue:text}`mb-fit-steps` steps.
 #
 # **The sum that was a mean.** Somebody writes the loss as a sum over the batch, or changes `reduction`, and carries on
 # with the old rate: in batches of 64 that is a rate 64 times too large.

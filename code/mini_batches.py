@@ -131,8 +131,10 @@ x_train.shape, x_val.shape, x_test.shape
 # $$ \eta(B) = \frac{\eta_{\max}}{1 + B_{\text{noise}} / B} , \qquad
 #    \text{steps}(B) = s_{\min} \left( 1 + \frac{B_{\text{noise}}}{B} \right) , $$ (eq-mb-scaling)
 #
-# where $\eta_{\max} = 1/\lambda$ and $s_{\min}$ are what the full batch would take. $B_{\text{noise}}$ is the
-# {term}`noise scale`: the batch whose noise is as large as the gradient itself. Read {eq}`eq-mb-scaling` in its two limits.
+# where $\eta_{\max} = 1/\lambda$ and $s_{\min}$ are what a batch without noise would take. (Put the best rate back into
+# {eq}`eq-mb-progress`: a step lowers the loss by $\frac12 \eta(B) \lVert G \rVert^2$, and the steps are inverse to that.)
+# $B_{\text{noise}}$ is the {term}`noise scale`: the batch whose noise is as large as the gradient itself. Read
+# {eq}`eq-mb-scaling` in its two limits.
 #
 # - **Far below the noise scale**, $\eta \approx \eta_{\max} B / B_{\text{noise}}$: twice the batch, twice the rate, half
 #   the steps, the same number of epochs. This is the {term}`linear scaling rule` {cite}`goyal2017`.

@@ -842,12 +842,12 @@ print(
 # | 1,024 | 1/4 | {glue:text}`mb-steps-1024` | {glue:text}`mb-epochs-1024.mean:.1f` | {glue:text}`mb-seconds-numpy-1024.mean:.2f` | {glue:text}`mb-seconds-keras-1024.mean:.2f` | {glue:text}`mb-memory-1024.mean:.1f` |
 #
 # Steps fall, epochs rise. In between lies the shortest time: a batch of 4 takes
-# {glue:text}`mb-seconds-4-over-64.mean:.1f` times the seconds of a batch of 64, because each step costs nearly as much,
-# and one of 1,024 takes {glue:text}`mb-seconds-1024-over-64.mean:.1f` times, because each step costs more and saves
-# little. Where the shortest time lies is a property of the *machine*. On a wide one large steps are nearly free, and the
-# fastest batch moves up. What a machine cannot move is the column of steps. (Memory is told in units of what a batch of 4
-# takes. Most of that is the gradient itself, which does not grow with the batch; each example then adds its pixels and a
-# few hundred bytes more.)
+# {glue:text}`mb-seconds-4-over-64.mean:.1f` times the seconds of a batch of 64, because a step on 4 examples is far from
+# sixteen times cheaper, and one of 1,024 takes {glue:text}`mb-seconds-1024-over-64.mean:.1f` times, because each step
+# costs more and saves little. Where the shortest time lies is a property of the *machine*. On a wide one large steps are
+# nearly free, and the fastest batch moves up. What a machine cannot move is the column of steps. (Memory is told in units
+# of what a batch of 4 takes. Most of that is the gradient itself, which does not grow with the batch; each example then
+# adds its pixels and a few hundred bytes more.)
 
 # %%
 figure, axis = plt.subplots()

@@ -184,7 +184,6 @@ rings = [lowest + r * circle.T for r in (0.25, 0.6, 1, 1.5, 2.1, 2.8)]
 rings = np.round(np.concatenate([np.r_[ring, [[np.nan] * 2]] for ring in rings]), 2)
 
 toy_sizes, toy_rates = [1, 4, 16, 64], [0.05, 0.1, 0.2, 0.4, 0.6]
-faint = "rgba(128, 128, 128, 0.3)"  # readable in both themes
 
 
 def trace(points):
@@ -210,11 +209,9 @@ interactive.frames = [
 interactive.update_layout(
     height=360,
     showlegend=False,
-    xaxis={"title": "first parameter", "range": [-2, 3.4], "gridcolor": faint},
-    yaxis={"title": "second parameter", "range": [-3.4, 2], "gridcolor": faint},
+    xaxis={"title": "first parameter", "range": [-2, 3.4]},
+    yaxis={"title": "second parameter", "range": [-3.4, 2]},
 )
-interactive.update_xaxes(zerolinecolor=faint)
-interactive.update_yaxes(zerolinecolor=faint)
 static, axis = plt.subplots()
 axis.plot(rings[:, 0], rings[:, 1], color="gray", lw=0.8)
 for size, mark in ((1, ":"), (4, "--"), (64, "-")):

@@ -1063,7 +1063,7 @@ def late_over_early(rule):
     return moves[199] / moves[99]
 
 
-for rule, bound in ((rmsprop, {"at_least": 0.9}), (adagrad, {"at_most": 0.02})):
+for rule, bound in ((rmsprop, {"at_least": 0.8}), (adagrad, {"at_most": 0.02})):
     calipers.record(
         f"opt-late-{rule.__name__}",
         100 * late_over_early(rule),

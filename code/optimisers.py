@@ -543,7 +543,7 @@ def landscape(surface):
     function, _, lowest, (wide, high), (at_x, at_y), _ = surfaces[surface]
     x, y = at_x + np.linspace(-wide, wide, 25), at_y + np.linspace(-high, high, 25)
     z = np.array([[function((a, b))[0] - lowest for a in x] for b in y])
-    return x.round(2), y.round(2), np.log10(z + 0.01).round(2)
+    return [a.astype("float32") for a in (x, y, np.log10(z + 0.01))]
 
 
 def visible(places, surface):
@@ -553,7 +553,7 @@ def visible(places, surface):
         far = (abs(places - (at_x, at_y)) > np.array([wide, high])).any(axis=1)
         far |= ~np.isfinite(places).all(axis=1)
     end = int(far.argmax()) if far.any() else len(places)
-    return places[:end][::3].round(2)
+    return places[:end][::3].astype("float32")
 
 
 def race_frame(surface, rate, beta):
@@ -886,7 +886,7 @@ for name in ("SGD", "momentum", "RMSprop", "Adam", "Lion"):
     axis.fill_between(looked, curve.min(axis=0), curve.max(axis=0), alpha=0.25, lw=0)
     axis.plot(looked, curve.mean(axis=0), label=name)
 axis.set(xlabel="step", ylabel="held-back accuracy (%)", ylim=(60, 90))
-axis.legend(ncols=2, fontsize=10)
+axis.legend(ncols=2, fontsize=10, loc="lower right")
 calipers.show(
     alt="Held-back accuracy against the step for five optimisers, each at the rate best at the "
     "end, with bands over the seeds. The curves differ at first and run together at the end, "
@@ -1287,7 +1287,7 @@ for name, factor in (("SGD", 1), ("momentum", 10), ("Adam", 1)):
     label = f"{name}, rate x {factor}" if factor > 1 else name
     axis.plot(factor * rates, curve.mean(axis=0), "o-", ms=4, label=label)
 axis.set(xscale="log", xlabel="learning rate", ylabel="held-back accuracy (%)")
-axis.legend(fontsize=10)
+axis.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2)
 calipers.show(
     alt="Held-back accuracy against the learning rate for SGD, momentum drawn at ten times its "
     "rate, and Adam. Momentum's curve lies on SGD's for all but the largest rates. Adam's "

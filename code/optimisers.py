@@ -877,8 +877,8 @@ for name in ["Adam", *(n for n in names if n != "Adam")]:
 # | Lion | {glue:text}`opt-reach-lion.mean:.0f` ± {glue:text}`opt-reach-lion.sd:.0f` | {glue:text}`opt-early-lion.mean:.1f` ± {glue:text}`opt-early-lion.sd:.1f` | {glue:text}`opt-end-lion.mean:.1f` ± {glue:text}`opt-end-lion.sd:.1f` | {glue:text}`opt-end-lion.difference:+.1f` ± {glue:text}`opt-end-lion.noise:.1f` |
 #
 # Test accuracies of the tuned optimisers: the first budget is {glue:text}`opt-first-budget` steps, the last {glue:text}`opt-steps`. The last
-# column is the lead over Adam after the last budget, paired over the seeds, with its noise: only a lead beyond its noise counts. Nine comparisons at 95 % are likely to contain a false alarm: one in three such
-# tables does, even if all ten were equal. And the *steps* are chosen as the best of eleven on the pictures they are counted on, for all alike.
+# column is the lead over Adam after the last budget, paired over the seeds, with its noise: only a lead beyond its noise counts. And of nine
+# comparisons at 95 % one may be a false alarm: about one such table in three has one even if all ten are equal. And the *steps* are chosen as the best of eleven on the pictures they are counted on, for all alike.
 
 # %%
 figure, axis = plt.subplots()

@@ -753,7 +753,10 @@ calipers.record(
 #
 # On the held-back pictures, with the seeds 100 to 102; the results below come from other seeds. The trials fixed the sizes, the number of steps
 # and the range of the rates: a grid that ended at 3.16 left Adadelta at its edge, so it goes to 10. The betas and AdamW's decay are Keras's defaults and
-# were not tuned. The bounds were set after those trials and before the page's first run.
+# were not tuned. The bounds were set after those trials and before the page's first run. Three things changed after it. "SGD takes more steps than Adam,
+# by more than the noise" held, but would have failed on the trials' seeds: the page now bounds the ratio and states the comparison without a bound. The measure of
+# "runs vary more than optimisers" was a ratio of two spreads, bounded by 1, and held at 0.89; swapping seed and optimiser says it more plainly and
+# leaves it open. And AdaGrad's memory is compared with its own earlier steps rather than with RMSprop's.
 # :::
 
 # %%
@@ -791,6 +794,7 @@ raced = calipers.over_seeds(
 )
 calipers.record("opt-steps", steps, title="Steps of the race")
 calipers.record("opt-first-budget", budgets[0], title="Steps of the first budget")
+calipers.record("opt-every", every, title="Steps between two looks")
 calipers.record("opt-seeds", len(seeds), title="Seeds")
 calipers.record("opt-nets", len(rules) * len(rates), title="Nets of a seed")
 looked = sorted({*range(every, steps + 1, every), *budgets})
@@ -848,8 +852,7 @@ for name in ["Adam", *(n for n in names if n != "Adam")]:
         f"opt-reach-{key}",
         reach[name],
         "steps",
-        greater_than="opt-reach-adam" if name == "SGD" else None,
-        compared_with="opt-reach-adam" if name not in ("SGD", "Adam") else None,
+        compared_with=None if name == "Adam" else "opt-reach-adam",
         title=f"Steps to 80 % of the held-back pictures at its best rate, {name}",
     )
     for word, budget in (("early", budgets[0]), ("end", budgets[-1])):
@@ -861,6 +864,12 @@ for name in ["Adam", *(n for n in names if n != "Adam")]:
             compared_with=None if name == "Adam" else f"opt-{word}-adam",
             title=f"Test accuracy after {budget} steps, tuned, {name}",
         )
+calipers.record(
+    "opt-reach-ratio",
+    over(reach["SGD"].values / reach["Adam"].values),
+    at_least=1.1,
+    title="Steps to 80 %, SGD for each of Adam's",
+)
 
 # %% [markdown]
 # | optimiser | steps to 80 % | first budget (%) | last budget (%) | against Adam |
@@ -878,7 +887,8 @@ for name in ["Adam", *(n for n in names if n != "Adam")]:
 #
 # Test accuracies of the tuned optimisers: the first budget is {glue:text}`opt-first-budget` steps, the last {glue:text}`opt-steps`. The last
 # column is the lead over Adam after the last budget, paired over the seeds, with its noise: only a lead beyond its noise counts. And of nine
-# comparisons at 95 % one may be a false alarm: about one such table in three has one even if all ten are equal. And the *steps* are chosen as the best of eleven on the pictures they are counted on, for all alike.
+# comparisons at 95 % one may be a false alarm: about one such table in three has one even if all ten are equal. The *steps* are counted in
+# units of {glue:text}`opt-every`, at the best of eleven rates for just that, on the held-back pictures, for all alike.
 
 # %%
 figure, axis = plt.subplots()
@@ -1206,7 +1216,7 @@ calipers.show(
 #
 # - **"RMSprop, SGD and Adam end alike; SGD is slower; runs vary more than optimisers differ"** {cite}`cab420`, with {cite:t}`schmidt2021` as its source. After
 #   {glue:text}`opt-steps` steps the tuned three are at {glue:text}`opt-end-rmsprop.mean:.1f`, {glue:text}`opt-end-sgd.mean:.1f` and {glue:text}`opt-end-adam.mean:.1f` %. SGD against Adam:
-#   {glue:text}`opt-end-sgd.verdict`. To 80 % SGD takes {glue:text}`opt-reach-sgd.mean:.0f` steps, Adam {glue:text}`opt-reach-adam.mean:.0f`. Swapping one of the three for another changes the accuracy by
+#   {glue:text}`opt-end-sgd.verdict`. To 80 % SGD takes {glue:text}`opt-reach-ratio.mean:.1f` times Adam's steps. Swapping one of the three for another changes the accuracy by
 #   {glue:text}`opt-swap-optimiser-three.mean:.1f` points, swapping the seed by {glue:text}`opt-swap-seed-three.mean:.1f`: {glue:text}`opt-swap-optimiser-three.verdict`.
 # - **"SGD: speed bad, quality good; momentum: okay, good; RMSprop and Adam: good, medium to good"** {cite}`blaettchen`. Speed, in steps to 80 %: SGD
 #   {glue:text}`opt-reach-sgd.mean:.0f`, momentum {glue:text}`opt-reach-momentum.mean:.0f`, RMSprop {glue:text}`opt-reach-rmsprop.mean:.0f`, Adam {glue:text}`opt-reach-adam.mean:.0f`. Quality, against

@@ -223,7 +223,7 @@ def rmsprop(theta, g, s, t, rate, rho=0.9, epsilon=1e-7):
 
 def adadelta(theta, g, s, t, rate, rho=0.95, epsilon=1e-7):
     s["v"] = rho * s.get("v", 0) + (1 - rho) * g**2
-    step = np.sqrt(s.get("u", 0) + epsilon) / np.sqrt(s["v"] + epsilon) * g
+    step = np.sqrt((s.get("u", 0) + epsilon) / (s["v"] + epsilon)) * g
     s["u"] = rho * s.get("u", 0) + (1 - rho) * step**2
     return theta - rate * step
 

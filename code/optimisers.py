@@ -549,7 +549,7 @@ race_rates, betas = (
 def landscape(surface):
     """The picture's axes and the logarithm of the height above the lowest place."""
     function, _, lowest, (wide, high), (at_x, at_y), _ = surfaces[surface]
-    x, y = at_x + np.linspace(-wide, wide, 25), at_y + np.linspace(-high, high, 25)
+    x, y = at_x + np.linspace(-wide, wide, 21), at_y + np.linspace(-high, high, 21)
     z = np.array([[function((a, b))[0] - lowest for a in x] for b in y])
     return [a.astype("float32") for a in (x, y, np.log10(z + 0.01))]
 

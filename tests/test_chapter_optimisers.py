@@ -1,5 +1,6 @@
 """The chapter's rules against Keras and finite differences, and what happens when a cause is broken."""
 
+import ast
 import json
 import math
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from calipers import datasets
-from chapters import definitions, records_of
+from chapters import definitions, records_of, source
 from conftest import ROOT
 
 NAME = "optimisers"
@@ -147,24 +148,45 @@ def test_the_best_of_all_rates_is_the_best_and_of_one_the_mean():
 # Break the formulas: the chapter's own checks, run as the page runs them, have to notice.
 
 BREAKS = {
-    "Nesterov forgets to look ahead": ('return theta + beta * s["m"] - rate * g', 'return theta + s["m"]'),
-    "Adam's epsilon moves to the paper's place": (
-        'return theta - rate * s["m"] / (np.sqrt(s["v"]) + epsilon)  # Keras\'s epsilon',
-        'return theta - rate * s["m"] / (np.sqrt(s["v"]) + epsilon * math.sqrt(1 - beta2**t))',
-    ),
-    "Adam has no bias correction": ("rate * math.sqrt(1 - beta2**t) / (1 - beta1**t)", "rate"),
-    "AdaGrad starts from nothing": ("start=0.1, epsilon=1e-7", "start=0.0, epsilon=1e-7"),
-    "Lion remembers before it steps": (
-        'direction = np.sign(beta1 * s.get("m", 0) + (1 - beta1) * g)',
-        'direction = np.sign(beta2 * s.get("m", 0) + (1 - beta2) * g)',
-    ),
+    "Nesterov forgets to look ahead": ("theta + beta * s['m'] - rate * g", "theta + s['m']"),
+    "Adam's epsilon moves to the paper's place": ("+ epsilon)", "+ epsilon * math.sqrt(1 - beta2 ** t))"),
+    "Adam has no bias correction": ("rate * math.sqrt(1 - beta2 ** t) / (1 - beta1 ** t)", "rate"),
+    "AdaGrad starts from nothing": ("start=0.1", "start=0.0"),
+    "Lion remembers before it steps": ("np.sign(beta1 *", "np.sign(beta2 *"),
     "AdamW's decay is not multiplied by the rate": ("theta - rate * decay * theta", "theta - decay * theta"),
-}
+}  # fmt: skip
+RULE = ["nesterov", "adam", "adam", "adagrad", "lion", "adamw"]  # the rule that each of them breaks
 
 
-@pytest.mark.parametrize("what", BREAKS)
-def test_the_comparison_with_keras_notices_that(what, tmp_path):
-    records = records_of(NAME, tmp_path, upto="opt-scratch-apart", replace=dict([BREAKS[what]]))
+@pytest.mark.parametrize(("what", "name"), zip(BREAKS, RULE, strict=True))
+def test_the_comparison_with_keras_notices_that(chapter, what, name):
+    """The page's own comparison of every step, with one rule broken."""
+    old, new = BREAKS[what]
+    text = inspect_source(name)
+    assert old in text, f"{name} has no {old!r} to break"
+    broken = dict(chapter)
+    exec(text.replace(old, new), broken)
+    compare = chapter["apart_from_keras"]
+    compare.__globals__["precision"] = "float32" if keras.backend.backend() == "jax" else "float64"
+    assert (compare(chapter[name], twin(name)) <= 2e-6).all()
+    assert (compare(broken[name], twin(name)) > 1e-6).any()
+
+
+def twin(name):
+    """Keras's optimiser at the rate of the page's comparison."""
+    config = TWINS[name]().get_config() | {"learning_rate": 1 / 256}
+    return type(TWINS[name]()).from_config(config)
+
+
+def inspect_source(name):
+    """A rule as the script has it."""
+    module = ast.parse(source(NAME))
+    return next(ast.unparse(n) for n in module.body if isinstance(n, ast.FunctionDef) and n.name == name)
+
+
+def test_the_page_counts_a_broken_rule(tmp_path):
+    replace = {"rate * math.sqrt(1 - beta2**t) / (1 - beta1**t)": "rate"}
+    records = records_of(NAME, tmp_path, upto="opt-scratch-apart", replace=replace)
     assert records["opt-scratch-apart"]["mean"] > 0
 
 

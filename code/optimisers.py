@@ -596,9 +596,6 @@ race.frames = [
     for setting in itertools.product(surfaces, race_rates, betas)
 ]
 race.update_layout(height=380, legend={"orientation": "h", "y": -0.1})
-faint = "rgba(128,128,128,0.3)"
-race.update_xaxes(gridcolor=faint, zerolinecolor=faint)
-race.update_yaxes(gridcolor=faint, zerolinecolor=faint)
 
 static, axes = plt.subplots(2, 2, figsize=(5, 4.4))
 for axis, surface in zip(axes.flat, surfaces):

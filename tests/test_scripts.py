@@ -51,9 +51,22 @@ def smoke(chapter, folder, python=sys.executable, prefix=(), **environment):
     return done.stdout, records, time.monotonic() - start
 
 
+@pytest.fixture(scope="module")
+def smoked(tmp_path_factory):
+    """Give what `smoke` says of a chapter's script, which is run once for all tests of this file."""
+    done = {}
+
+    def once(chapter):
+        if chapter not in done:
+            done[chapter] = smoke(chapter, tmp_path_factory.mktemp(chapter))
+        return done[chapter]
+
+    return once
+
+
 @CHAPTERS
-def test_script_runs_anywhere_without_a_display_and_soon(chapter, tmp_path):
-    out, records, seconds = smoke(chapter, tmp_path)
+def test_script_runs_anywhere_without_a_display_and_soon(chapter, smoked):
+    out, records, seconds = smoked(chapter)
     for record in records:
         assert f"[{record['id']}]" in out
         assert record["holds"] is None, "the smoke profile claims nothing"
@@ -61,12 +74,12 @@ def test_script_runs_anywhere_without_a_display_and_soon(chapter, tmp_path):
     print(f"{chapter}: {seconds:.1f} s in smoke")
 
 
-@CHAPTERS
-def test_script_runs_with_a_display(chapter, tmp_path):
+def test_script_runs_with_a_display(tmp_path):
+    """One chapter's does: all of them show their figures through calipers."""
     xvfb = shutil.which("xvfb-run")
     if not xvfb:
         pytest.skip("xvfb-run is not installed, so there is no display to try: apt-get install xvfb xauth")
-    _, records, _ = smoke(chapter, tmp_path, prefix=(xvfb, "-a"), MPLBACKEND=None)
+    _, records, _ = smoke("first_network", tmp_path, prefix=(xvfb, "-a"), MPLBACKEND=None)
     assert records
 
 
@@ -113,8 +126,8 @@ def records_of_notebook(path, folder, python=sys.executable, **environment):
 
 
 @CHAPTERS
-def test_page_script_and_notebook_give_the_same_records(chapter, smoke_book, notebooks, tmp_path):
-    _, by_script, _ = smoke(chapter, tmp_path)
+def test_page_script_and_notebook_give_the_same_records(chapter, smoked, smoke_book, notebooks, tmp_path):
+    _, by_script, _ = smoked(chapter)
     by_page = executed_chapters(smoke_book)[chapter]
     by_notebook = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path)
 

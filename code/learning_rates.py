@@ -4,24 +4,25 @@
 # (ch-learning-rates)=
 # # Learning rates
 #
-# **How large should a step be, and should it stay so?** As large as the net bears, and then smaller. The same small net, with the same
-# {glue:text}`lr-steps` steps, reads {glue:text}`lr-test-constant.mean:.1f` % of Fashion-MNIST's test pictures at the best of five constant rates.
-# Let the rate fall to zero along a straight line, from a peak chosen as carefully, and it reads {glue:text}`lr-test-linear.mean:.1f` %; begin with a
-# warm-up, and it is {glue:text}`lr-test-warm.mean:.1f` %. A rate that is too small only wastes time, and one can say in advance how much: 0.001 gets
-# in twenty {term}`epochs <epoch>` as far as 0.01 gets in two.
+# **How large should a step be, and should it stay so?** As large as the net bears, and then smaller. The same small net,
+# with the same {glue:text}`lr-steps` steps, reads {glue:text}`lr-test-constant.mean:.1f` % of Fashion-MNIST's test
+# pictures at the best of five constant rates. Let the rate fall to zero along a straight line, from a peak chosen as
+# carefully, and it reads {glue:text}`lr-test-linear.mean:.1f` %; begin with a warm-up, and it is
+# {glue:text}`lr-test-warm.mean:.1f` %. A rate that is too small only wastes time, and one can say in advance how much:
+# 0.001 gets in twenty {term}`epochs <epoch>` as far as 0.01 gets in two.
 #
 # :::{admonition} Before you start
 # :class: tip
 #
-# **You will learn** what limits a learning rate from above, and why the best one falls with time; the usual schedules, from their
-# formulas and in Keras; how to see the right rates in a picture; how to compare schedules fairly; and a procedure to find a rate for a net
-# of your own.
+# **You will learn** what limits a learning rate from above, and why the best one falls with time; the usual schedules,
+# from their formulas and in Keras; how to see the right rates in a picture; how to compare schedules fairly; and a
+# procedure to find a rate for a net of your own.
 #
-# **You need** gradient descent, mini-batches and a little NumPy. Words set like {term}`epoch` lead to the [glossary](glossary.md), symbols
-# to the [notation](notation.md) page.
+# **You need** gradient descent, mini-batches and a little NumPy. Words set like {term}`epoch` lead to the
+# [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU cores. The last
-# line of this page says what it took.
+# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU
+# cores. The last line of this page says what it took.
 # :::
 
 # %%
@@ -56,9 +57,9 @@ calipers.record("lr-steps", steps, title="Steps of every compared schedule")
 
 
 # %% [markdown]
-# The data are the pictures of Fashion-MNIST {cite}`xiao2017`. To afford many runs on two cores we average every 2×2 block, which leaves 14×14
-# grey values, scaled to mean 0 and variance 1. The last 10,000 training pictures are held back: what is *chosen* on this page is chosen on
-# them. The test set is read once, at the end.
+# The data are the pictures of Fashion-MNIST {cite}`xiao2017`. To afford many runs on two cores we average every 2×2
+# block, which leaves 14×14 grey values, scaled to mean 0 and variance 1. The last 10,000 training pictures are held back:
+# what is *chosen* on this page is chosen on them. The test set is read once, at the end.
 
 # %%
 def rows(pictures):
@@ -85,30 +86,33 @@ x_train.shape, x_watch.shape, x_val.shape, x_test.shape
 # (sec-lr-valley)=
 # ## One valley, three answers
 #
-# Gradient descent takes the step $w \leftarrow w - \eta\, g$ with the learning rate $\eta$. Near a minimum every smooth loss is a sum of
-# parabolas. One of them is enough to see what $\eta$ does: $L(w) = \tfrac12 \lambda w^2$, with the curvature $\lambda$ and the slope $\lambda w$.
+# Gradient descent takes the step $w \leftarrow w - \eta\, g$ with the learning rate $\eta$. Near a minimum every smooth
+# loss is a sum of parabolas. One of them is enough to see what $\eta$ does: $L(w) = \tfrac12 \lambda w^2$, with the
+# curvature $\lambda$ and the slope $\lambda w$.
 #
 # **What is too large?** A step multiplies $w$ by a number:
 #
 # $$ w_{n+1} = (1 - \eta \lambda)\, w_n . $$ (eq-lr-factor)
 #
-# Below $\eta = 1/\lambda$ the weight slides to the minimum. Between $1/\lambda$ and $2/\lambda$ the factor is negative: $w$ jumps from side to side
-# and still comes nearer. Beyond $2/\lambda$ it is larger than 1 in size, and every jump is longer than the last. A net has many parabolas. The
-# steepest of them sets the limit for all:
+# Below $\eta = 1/\lambda$ the weight slides to the minimum. Between $1/\lambda$ and $2/\lambda$ the factor is negative:
+# $w$ jumps from side to side and still comes nearer. Beyond $2/\lambda$ it is larger than 1 in size, and every jump is
+# longer than the last. A net has many parabolas. The steepest of them sets the limit for all:
 #
 # $$ \eta < \frac{2}{\lambda_{\max}} . $$ (eq-lr-limit)
 #
 # The largest curvature $\lambda_{\max}$ has a name, {term}`sharpness`.
 #
-# **What is too small?** For small $\eta\lambda$ the factor is nearly $e^{-\eta\lambda}$. After $N$ steps the product of all factors is
+# **What is too small?** For small $\eta\lambda$ the factor is nearly $e^{-\eta\lambda}$. After $N$ steps the product of
+# all factors is
 #
 # $$ \prod_{n<N} (1 - \eta_n \lambda) \approx e^{-\lambda S} , \qquad S = \sum_{n<N} \eta_n . $$ (eq-lr-distance)
 #
-# Only the sum $S$ counts; call it the {term}`distance`. This holds for every curvature at once, so it should hold for a whole net, and we shall
-# test it: **a rate ten times smaller needs ten times the steps and gains nothing for them.**
+# Only the sum $S$ counts; call it the {term}`distance`. This holds for every curvature at once, so it should hold for a
+# whole net, and we shall test it: **a rate ten times smaller needs ten times the steps and gains nothing for them.**
 #
-# **Why not stay at the largest?** Because the slope comes from a {term}`mini-batch` and is noisy. Let it be $\lambda w + \xi$ with a fresh $\xi$ of
-# mean 0 and variance $s^2$ at every step. Write $v_n$ for the mean of $w_n^2$. The mixed term has mean 0, so
+# **Why not stay at the largest?** Because the slope comes from a {term}`mini-batch` and is noisy. Let it be $\lambda w +
+# \xi$ with a fresh $\xi$ of mean 0 and variance $s^2$ at every step. Write $v_n$ for the mean of $w_n^2$. The mixed term
+# has mean 0, so
 #
 # $$ v_{n+1} = (1 - \eta_n \lambda)^2\, v_n + \eta_n^2 s^2 . $$ (eq-lr-noisy)
 #
@@ -116,24 +120,27 @@ x_train.shape, x_watch.shape, x_val.shape, x_test.shape
 #
 # $$ v_\infty = \frac{\eta\, s^2}{\lambda\, (2 - \eta\lambda)} . $$ (eq-lr-floor)
 #
-# A small rate has a low {term}`noise floor` and takes long to get there. A large rate is there at once, and the floor is high. Nothing
-# forces us to choose one rate, though. Which $\eta_n$ makes $v_{n+1}$ smallest, given $v_n$? Set the derivative of {eq}`eq-lr-noisy` to zero:
+# A small rate has a low {term}`noise floor` and takes long to get there. A large rate is there at once, and the floor is
+# high. Nothing forces us to choose one rate, though. Which $\eta_n$ makes $v_{n+1}$ smallest, given $v_n$? Set the
+# derivative of {eq}`eq-lr-noisy` to zero:
 #
 # $$ \eta_n = \frac{\lambda v_n}{\lambda^2 v_n + s^2} , \qquad \frac{1}{v_{n+1}} = \frac{1}{v_n} + \frac{\lambda^2}{s^2} . $$ (eq-lr-greedy)
 #
-# (Put the first into {eq}`eq-lr-noisy` for the second.) So $1/v_n$ grows by the same amount at every step. Insert that into the first formula:
+# (Put the first into {eq}`eq-lr-noisy` for the second.) So $1/v_n$ grows by the same amount at every step. Insert that
+# into the first formula:
 #
 # $$ \eta_n = \frac{1}{\lambda} \cdot \frac{1}{1 + c_0 + n} = \frac{\eta_0}{1 + n / (1 + c_0)} , \qquad c_0 = \frac{s^2}{\lambda^2 v_0} . $$ (eq-lr-derived)
 #
-# The best schedule for one noisy parabola falls like $1/n$, and it is the first in the lectures' list. What is best for a valley of
-# many curvatures is another question. The figure below follows {eq}`eq-lr-noisy` for twenty curvatures between 0.01 and 1, whose noise has a
-# variance proportional to the curvature. {cite:t}`wu2018horizon` study schedules on such a valley. First we need the schedules.
+# The best schedule for one noisy parabola falls like $1/n$, and it is the first in the lectures' list. What is best for a
+# valley of many curvatures is another question. The figure below follows {eq}`eq-lr-noisy` for twenty curvatures between
+# 0.01 and 1, whose noise has a variance proportional to the curvature. {cite:t}`wu2018horizon` study schedules on such a
+# valley. First we need the schedules.
 #
 # (sec-lr-schedules)=
 # ## The schedules, from their formulas
 #
-# **What does a {term}`schedule` look like?** It is a function from the step's number $n = 0, 1, 2, \dots$ to a rate. With $\eta_0$ for the rate that it is built on
-# (its *peak*) and $N$ for the number of steps to come:
+# **What does a {term}`schedule` look like?** It is a function from the step's number $n = 0, 1, 2, \dots$ to a rate. With
+# $\eta_0$ for the rate that it is built on (its *peak*) and $N$ for the number of steps to come:
 #
 # $$ \begin{aligned}
 # \text{power} \quad & \eta_0 \,/\, (1 + n/s)^c \\
@@ -142,14 +149,15 @@ x_train.shape, x_watch.shape, x_val.shape, x_test.shape
 # \text{cosine} \quad & \tfrac12\, \eta_0\, (1 + \cos(\pi n / N))
 # \end{aligned} $$ (eq-lr-schedules)
 #
-# The *power* schedule halves the rate after $s$ steps, and brings it to a third after $2s$ if $c = 1$. The *exponential* one divides it by ten every
-# $s$ steps. *Linear* and *cosine* {cite}`loshchilov2017` end at zero: they have to know when training ends. *Piecewise constant* takes a list of rates and of the steps at which
-# to change. A {term}`warm-up` goes before any of them: the rate rises from 0 to its peak in $m$ steps, $\eta_0\, n / m$. *One-cycle*
-# {cite}`smith2018superconvergence` rises for a long time, comes down again and ends far below where it began. (It also lowers the {term}`momentum` while the rate rises. We
-# have no momentum here, and no claim about that half.)
+# The *power* schedule halves the rate after $s$ steps, and brings it to a third after $2s$ if $c = 1$. The *exponential*
+# one divides it by ten every $s$ steps. *Linear* and *cosine* {cite}`loshchilov2017` end at zero: they have to know when
+# training ends. *Piecewise constant* takes a list of rates and of the steps at which to change. A {term}`warm-up` goes
+# before any of them: the rate rises from 0 to its peak in $m$ steps, $\eta_0\, n / m$. *One-cycle*
+# {cite}`smith2018superconvergence` rises for a long time, comes down again and ends far below where it began. (It also
+# lowers the {term}`momentum` while the rate rises. We have no momentum here, and no claim about that half.)
 #
-# *Reduce on plateau* is of another kind. It looks at a loss: when that has not improved for so many looks, its {term}`patience`, the rate
-# is multiplied by a factor.
+# *Reduce on plateau* is of another kind. It looks at a loss: when that has not improved for so many looks, its
+# {term}`patience`, the rate is multiplied by a factor.
 
 # %%
 def power(n, peak, s, c=1):
@@ -241,8 +249,8 @@ names = {
 # %% [markdown]
 # ### A valley to try them in
 #
-# Both sliders move the same valley of twenty curvatures. Its loss is $\tfrac12 \sum_i \lambda_i v_i$, and {eq}`eq-lr-noisy` gives the mean over all noise exactly, with no
-# dice thrown.
+# Both sliders move the same valley of twenty curvatures. Its loss is $\tfrac12 \sum_i \lambda_i v_i$, and
+# {eq}`eq-lr-noisy` gives the mean over all noise exactly, with no dice thrown.
 
 # %%
 curvatures = np.geomspace(0.01, 1, 20)
@@ -323,16 +331,18 @@ calipers.show_interactive(
 
 
 # %% [markdown]
-# Set the schedule to constant and move the peak: 0.05 has not arrived by the end, 1.9 arrives at once and stays high. Now put the peak at 0.5 or 1 and go through the schedules.
-# All that fall do better than standing still. With five peaks for each, the best constant rate ends {glue:text}`lr-valley-constant.mean:.1f` times as high as the best
-# linear decay. The power schedule, best for one parabola, has given up its speed before the flat directions are down.
+# Set the schedule to constant and move the peak: 0.05 has not arrived by the end, 1.9 arrives at once and stays high. Now
+# put the peak at 0.5 or 1 and go through the schedules. All that fall do better than standing still. With five peaks for
+# each, the best constant rate ends {glue:text}`lr-valley-constant.mean:.1f` times as high as the best linear decay. The
+# power schedule, best for one parabola, has given up its speed before the flat directions are down.
 #
 # (sec-lr-scratch)=
 # ## From scratch in NumPy
 #
-# **How do you compare nine schedules at five peaks without waiting all day?** Train the nets side by side. They have the same first weights and see the
-# same batches, so the first layer of all of them is one large matrix product. The net has one hidden layer of 32 {term}`ReLU` units. In the arrays the
-# axis of the nets is the second of `w1` and the first of everything else.
+# **How do you compare nine schedules at five peaks without waiting all day?** Train the nets side by side. They have the
+# same first weights and see the same batches, so the first layer of all of them is one large matrix product. The net has
+# one hidden layer of 32 {term}`ReLU` units. In the arrays the axis of the nets is the second of `w1` and the first of
+# everything else.
 
 # %%
 def first_weights(seed, hidden=32):
@@ -466,8 +476,8 @@ calipers.record(
 # (sec-lr-keras)=
 # ## The same in Keras
 #
-# **Which class is which formula?** Keras knows two kinds of schedule: an object that the optimiser asks at every *step*, and a
-# {term}`callback` that sets the rate at the start or at the end of an *epoch*.
+# **Which class is which formula?** Keras knows two kinds of schedule: an object that the optimiser asks at every *step*,
+# and a {term}`callback` that sets the rate at the start or at the end of an *epoch*.
 #
 # | schedule | in Keras |
 # |:--|:--|
@@ -523,8 +533,9 @@ calipers.record(
 
 
 # %% [markdown]
-# The callbacks need a training to watch. `ReduceLROnPlateau` listens to whatever loss it is told, so we tell it a made-up one, and compare its rates with ours
-# look by look; likewise the lecture's `LearningRateScheduler` for the exponential schedule by the epoch.
+# The callbacks need a training to watch. `ReduceLROnPlateau` listens to whatever loss it is told, so we tell it a made-up
+# one, and compare its rates with ours look by look; likewise the lecture's `LearningRateScheduler` for the exponential
+# schedule by the epoch.
 
 # %%
 def tiny_model(optimizer):
@@ -576,8 +587,8 @@ calipers.record(
 
 
 # %% [markdown]
-# And a whole training? The same start, the same batches, warm-up and cosine. If the two counted steps differently, by one even, the weights
-# would drift apart.
+# And a whole training? The same start, the same batches, warm-up and cosine. If the two counted steps differently, by one
+# even, the weights would drift apart.
 
 # %%
 def in_keras(seed, learning_rate, count, x, y, batch_size=64):
@@ -619,9 +630,9 @@ calipers.record(
 # (sec-lr-range)=
 # ## The range test
 #
-# **Can one look at the rates instead of guessing?** Train once, and let the rate grow at every step from far too small to far too large. Plot the
-# loss against the rate. This is the {term}`range test` of {cite:t}`smith2017cyclical`, who lets the rate grow linearly; on a logarithmic axis
-# growth by a constant factor shows more.
+# **Can one look at the rates instead of guessing?** Train once, and let the rate grow at every step from far too small to
+# far too large. Plot the loss against the rate. This is the {term}`range test` of {cite:t}`smith2017cyclical`, who lets
+# the rate grow linearly; on a logarithmic axis growth by a constant factor shows more.
 
 # %%
 def range_test(seed, steps, low=1e-3, high=10.0, batch_size=64):
@@ -668,10 +679,11 @@ calipers.show(
 
 
 # %% [markdown]
-# Read it from left to right. Nothing happens; the loss falls; it stops falling, on average at a rate of {glue:text}`lr-range-lowest.mean:.2f`; it blows up. The useful rates lie on the
-# falling part, a few times below the lowest point. Mind two things. The test shows a *ceiling*, not the optimum: it passes
-# through every rate for a few steps only, and where its lowest point lies varies from seed to seed and with its length. And a net is no parabola: by {eq}`eq-lr-limit` the limit would be $2/\lambda_{\max}$, but the curvature
-# itself moves.
+# Read it from left to right. Nothing happens; the loss falls; it stops falling, on average at a rate of
+# {glue:text}`lr-range-lowest.mean:.2f`; it blows up. The useful rates lie on the falling part, a few times below the
+# lowest point. Mind two things. The test shows a *ceiling*, not the optimum: it passes through every rate for a few steps
+# only, and where its lowest point lies varies from seed to seed and with its length. And a net is no parabola: by
+# {eq}`eq-lr-limit` the limit would be $2/\lambda_{\max}$, but the curvature itself moves.
 
 # %%
 def sharpness(parameters, x, y, rounds=15):
@@ -707,17 +719,18 @@ calipers.record(
 )
 
 # %% [markdown]
-# At the first weights $2/\lambda_{\max}$ is {glue:text}`lr-start-limit`. Constant rates of 0.2 and 0.4 are larger than that, and yet they train, as the
-# [grid below](sec-lr-grid) shows. The first steps overshoot, and
-# throw the net to where the valley is less steep. {cite:t}`cohen2021` watched full-batch descent live at $\lambda_{\max} \approx 2/\eta$ for most of its training: there the rate
-# chooses the curvature as much as the other way round. This is also the case for a warm-up, according to {cite:t}`kalra2024`: it leads the net to flatter regions gently, where
-# a larger rate can be borne.
+# At the first weights $2/\lambda_{\max}$ is {glue:text}`lr-start-limit`. Constant rates of 0.2 and 0.4 are larger than
+# that, and yet they train, as the [grid below](sec-lr-grid) shows. The first steps overshoot, and throw the net to where
+# the valley is less steep. {cite:t}`cohen2021` watched full-batch descent live at $\lambda_{\max} \approx 2/\eta$ for
+# most of its training: there the rate chooses the curvature as much as the other way round. This is also the case for a
+# warm-up, according to {cite:t}`kalra2024`: it leads the net to flatter regions gently, where a larger rate can be borne.
 #
 # (sec-lr-lecture)=
 # ## The experiment: too small, good, too large
 #
-# **What do 0.1, 0.001 and 0.00001 do in twenty epochs?** {cite:t}`cab420` shows these three, without saying with which optimiser. We take plain gradient descent first, in batches of
-# 32, with two rates more so that every step is a factor of ten; then {term}`Adam` with the lecture's three.
+# **What do 0.1, 0.001 and 0.00001 do in twenty epochs?** {cite:t}`cab420` shows these three, without saying with which
+# optimiser. We take plain gradient descent first, in batches of 32, with two rates more so that every step is a factor of
+# ten; then {term}`Adam` with the lecture's three.
 
 # %%
 lecture_rates = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]
@@ -821,10 +834,11 @@ calipers.record(
 # | 0.001, "slow" | {glue:text}`lr-sgd-slow` | {glue:text}`lr-adam-slow` |
 # | 0.00001, "glacial" | {glue:text}`lr-sgd-glacial` | {glue:text}`lr-adam-glacial` |
 #
-# What is slow for one optimiser is right for another, and what is good for the one wrecks the other. **A learning rate means nothing without the optimiser.**
+# What is slow for one optimiser is right for another, and what is good for the one wrecks the other. **A learning rate
+# means nothing without the optimiser.**
 #
-# Now the prediction of {eq}`eq-lr-distance`. On the left each rate has a curve of its own. On the right the same numbers stand over the distance $S = \eta n$. If only the
-# distance counts, the curves must fall on one.
+# Now the prediction of {eq}`eq-lr-distance`. On the left each rate has a curve of its own. On the right the same numbers
+# stand over the distance $S = \eta n$. If only the distance counts, the curves must fall on one.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5, 3.4), sharey=True)
@@ -867,18 +881,21 @@ calipers.record(
 )
 
 # %% [markdown]
-# They do. The loss of 0.001 after twenty epochs differs from that of 0.01 after two by {glue:text}`lr-distance-rule` (after the same twenty epochs by
-# {glue:text}`lr-distance-gap`).
+# They do. The loss of 0.001 after twenty epochs differs from that of 0.01 after two by {glue:text}`lr-distance-rule`
+# (after the same twenty epochs by {glue:text}`lr-distance-gap`).
 #
-# **An epoch is not a unit of training.** Ours has a tenth of the lecture's steps: in the quick profile we take 6,000 pictures, the lecture had 60,000. If its batches held 32, its
-# 0.001 travelled a distance of $0.001 \cdot 20 \cdot 60{,}000 / 32 = 37.5$, and that is where our *0.01* ends. Compared at equal distance, the lecture's slow rate is
+# **An epoch is not a unit of training.** Ours has a tenth of the lecture's steps: in the quick profile we take 6,000
+# pictures, the lecture had 60,000. If its batches held 32, its 0.001 travelled a distance of $0.001 \cdot 20 \cdot
+# 60{,}000 / 32 = 37.5$, and that is where our *0.01* ends. Compared at equal distance, the lecture's slow rate is
 # {glue:text}`lr-sgd-almost` behind 0.1: almost there. Its glacial one is {glue:text}`lr-sgd-nowhere` behind.
 #
 # (sec-lr-grid)=
 # ## Nine schedules, one budget
 #
-# **Which schedule is best?** Each gets the same {glue:text}`lr-steps` steps with batches of 64, and the same five peaks to choose from. The choice is made with seeds of its own, on the
-# held-back pictures. The shapes are those fixed above and were not tuned. *On plateau* looks ten times at 2,000 further pictures that nobody else sees; it is the only one that uses more data.
+# **Which schedule is best?** Each gets the same {glue:text}`lr-steps` steps with batches of 64, and the same five peaks
+# to choose from. The choice is made with seeds of its own, on the held-back pictures. The shapes are those fixed above
+# and were not tuned. *On plateau* looks ten times at 2,000 further pictures that nobody else sees; it is the only one
+# that uses more data.
 
 # %%
 peaks = [0.1, 0.2, 0.4, 0.8, 1.6]
@@ -925,8 +942,9 @@ calipers.record(
 
 
 # %% [markdown]
-# The star marks the choice. {glue:text}`lr-peaks-at-edge` of the nine lie at an end of the grid, where a better peak might be outside. Now the test set, once, with new seeds. Differences are taken seed by seed:
-# the nine nets of a seed share their first weights and their batches.
+# The star marks the choice. {glue:text}`lr-peaks-at-edge` of the nine lie at an end of the grid, where a better peak
+# might be outside. Now the test set, once, with new seeds. Differences are taken seed by seed: the nine nets of a seed
+# share their first weights and their batches.
 
 # %%
 def final_run(seed):
@@ -1001,18 +1019,21 @@ calipers.show(
 
 
 # %% [markdown]
-# Every schedule that ends near zero *and* keeps its rate up for long beats the constant rate. The power and the exponential schedule fall too early in the shapes that we gave them. Among those at the top the
-# differences are small. Warm-up and cosine beside the cosine alone: {glue:text}`lr-test-warm-again.difference:.2f` ± {glue:text}`lr-test-warm-again.noise:.2f` points
-# ({glue:text}`lr-test-warm-again.verdict`). One-cycle beside warm-up and cosine: {glue:text}`lr-test-cycle-again.difference:.2f` ± {glue:text}`lr-test-cycle-again.noise:.2f`
-# ({glue:text}`lr-test-cycle-again.verdict`). That the rate falls to zero late matters more than along which curve. And all of it is one small net with a short budget: what a
-# schedule gains depends on how long one trains.
+# Every schedule that ends near zero *and* keeps its rate up for long beats the constant rate. The power and the
+# exponential schedule fall too early in the shapes that we gave them. Among those at the top the differences are small.
+# Warm-up and cosine beside the cosine alone: {glue:text}`lr-test-warm-again.difference:.2f` ±
+# {glue:text}`lr-test-warm-again.noise:.2f` points ({glue:text}`lr-test-warm-again.verdict`). One-cycle beside warm-up and
+# cosine: {glue:text}`lr-test-cycle-again.difference:.2f` ± {glue:text}`lr-test-cycle-again.noise:.2f`
+# ({glue:text}`lr-test-cycle-again.verdict`). That the rate falls to zero late matters more than along which curve. And
+# all of it is one small net with a short budget: what a schedule gains depends on how long one trains.
 #
 # (sec-lr-procedure)=
 # ## A procedure to follow
 #
-# {cite:t}`schonhuth2019` gives a strategy: the largest rate that does not oscillate, and then decrease it. When does training oscillate? Look at the loss on the same 2,000 training
-# pictures now and then. Add up by how much it rose between looks, and divide by how much it fell. At 0 the loss only falls; at 1 it gives back all that it gains. Call that the
-# {term}`give-back`.
+# {cite:t}`schonhuth2019` gives a strategy: the largest rate that does not oscillate, and then decrease it. When does
+# training oscillate? Look at the loss on the same 2,000 training pictures now and then. Add up by how much it rose
+# between looks, and divide by how much it fell. At 0 the loss only falls; at 1 it gives back all that it gains. Call that
+# the {term}`give-back`.
 #
 # 1. Run a **range test**. Take its lowest point as the largest candidate, and halve it five times.
 # 2. Train every candidate for **a fifth of the budget**, and look at the loss twelve times.
@@ -1114,24 +1135,31 @@ calipers.show(
 )
 
 # %% [markdown]
-# The procedure settles at a rate of {glue:text}`lr-procedure-rate`. Left constant, it reads {glue:text}`lr-procedure-constant` of the test pictures; falling to zero
-# {glue:text}`lr-procedure-falling`, a gain of {glue:text}`lr-procedure-falling.difference:.2f` ± {glue:text}`lr-procedure-falling.noise:.2f` points. Against the tuned linear
-# decay of the grid it is {glue:text}`lr-procedure-grid.difference:.2f` ± {glue:text}`lr-procedure-grid.noise:.2f` points: {glue:text}`lr-procedure-grid.verdict`.
+# The procedure settles at a rate of {glue:text}`lr-procedure-rate`. Left constant, it reads
+# {glue:text}`lr-procedure-constant` of the test pictures; falling to zero {glue:text}`lr-procedure-falling`, a gain of
+# {glue:text}`lr-procedure-falling.difference:.2f` ± {glue:text}`lr-procedure-falling.noise:.2f` points. Against the tuned
+# linear decay of the grid it is {glue:text}`lr-procedure-grid.difference:.2f` ± {glue:text}`lr-procedure-grid.noise:.2f`
+# points: {glue:text}`lr-procedure-grid.verdict`.
 #
 # ## What the lectures said
 #
 # The [ledger](claims.md) keeps the account.
 #
-# - **0.1 converges after about 8 epochs, 0.001 almost after 20, 0.00001 nowhere near** {cite}`cab420`. With plain descent, yes. After the eighth epoch 0.1 gains
-#   {glue:text}`lr-sgd-fast-left`. At the distance that the lecture's 0.001 travelled we are {glue:text}`lr-sgd-almost` behind it, at that of 0.00001 {glue:text}`lr-sgd-nowhere`.
-#   But it is a statement about its data set: after twenty of *our* shorter epochs 0.001 is {glue:text}`lr-sgd-slow-short` behind. And about its optimiser: with Adam 0.001 is
-#   the good rate, and 0.1 ends {glue:text}`lr-adam-fast-short` below it. (The net and the pictures here are smaller; the lecture names neither optimiser nor batch size.)
-# - **Power schedule** {cite}`trinh2021,blaettchen`: half after $s$ steps, a third after $2s$. So it is, with $c = 1$; with another $c$ it is not
-#   ({glue:text}`lr-power-fractions` of four fractions off).
-# - **Exponential schedule** {cite}`trinh2021,blaettchen`: ten times smaller every $s$ steps ({glue:text}`lr-exponential-tenths` of four off).
-# - **Piecewise constant, and reduce on plateau** {cite}`trinh2021`: in rates both are what Keras does, {glue:text}`lr-plateau-piecewise` disagreements. In accuracy see the table.
-# - **The largest rate without oscillation, then decrease it** {cite}`schonhuth2019`. As a procedure, it gains {glue:text}`lr-procedure-falling.difference:.2f` ±
-#   {glue:text}`lr-procedure-falling.noise:.2f` points over the same rate held constant.
+# - **0.1 converges after about 8 epochs, 0.001 almost after 20, 0.00001 nowhere near** {cite}`cab420`. With plain
+#   descent, yes. After the eighth epoch 0.1 gains {glue:text}`lr-sgd-fast-left`. At the distance that the lecture's 0.001
+#   travelled we are {glue:text}`lr-sgd-almost` behind it, at that of 0.00001 {glue:text}`lr-sgd-nowhere`. But it is a
+#   statement about its data set: after twenty of *our* shorter epochs 0.001 is {glue:text}`lr-sgd-slow-short` behind. And
+#   about its optimiser: with Adam 0.001 is the good rate, and 0.1 ends {glue:text}`lr-adam-fast-short` below it. (The net
+#   and the pictures here are smaller; the lecture names neither optimiser nor batch size.)
+# - **Power schedule** {cite}`trinh2021,blaettchen`: half after $s$ steps, a third after $2s$. So it is, with $c = 1$;
+#   with another $c$ it is not ({glue:text}`lr-power-fractions` of four fractions off).
+# - **Exponential schedule** {cite}`trinh2021,blaettchen`: ten times smaller every $s$ steps
+#   ({glue:text}`lr-exponential-tenths` of four off).
+# - **Piecewise constant, and reduce on plateau** {cite}`trinh2021`: in rates both are what Keras does,
+#   {glue:text}`lr-plateau-piecewise` disagreements. In accuracy see the table.
+# - **The largest rate without oscillation, then decrease it** {cite}`schonhuth2019`. As a procedure, it gains
+#   {glue:text}`lr-procedure-falling.difference:.2f` ± {glue:text}`lr-procedure-falling.noise:.2f` points over the same
+#   rate held constant.
 # - **A slip:** `SGD(lr=0.1, decay=1e-3)` {cite}`trinh2021` is of an older Keras; the next section runs it.
 
 # %%
@@ -1192,11 +1220,12 @@ old.lr = 0.5  # no error, no effect: an attribute that nobody reads
 assert abs(float(keras.ops.convert_to_numpy(old.learning_rate)) - 0.1) < 1e-6
 
 # %% [markdown]
-# The replacement for `decay=d` is `InverseTimeDecay(rate, decay_steps=1, decay_rate=d)`: the power schedule with $s = 1/d$. And `optimizer.lr = ...` is worse still: nothing
-# complains, nothing happens. Write `optimizer.learning_rate = ...`.
+# The replacement for `decay=d` is `InverseTimeDecay(rate, decay_steps=1, decay_rate=d)`: the power schedule with $s =
+# 1/d$. And `optimizer.lr = ...` is worse still: nothing complains, nothing happens. Write `optimizer.learning_rate =
+# ...`.
 #
-# **A schedule and a plateau at once.** Each wants to own the rate. `ReduceLROnPlateau` tries to set it, and an optimiser with a schedule object does not let it. The error comes
-# only when the first plateau does, perhaps hours into a training.
+# **A schedule and a plateau at once.** Each wants to own the rate. `ReduceLROnPlateau` tries to set it, and an optimiser
+# with a schedule object does not let it. The error comes only when the first plateau does, perhaps hours into a training.
 
 # %%
 both = tiny_model(keras.optimizers.SGD(schedules.CosineDecay(0.1, 100)))
@@ -1218,8 +1247,9 @@ calipers.record(
 )
 
 # %% [markdown]
-# **Steps, not epochs; and warm-up steps come on top.** `CosineDecay(0, decay_steps=N, warmup_target=peak, warmup_steps=m)` ends at step $N + m$. Whoever passes the whole budget
-# as `decay_steps` stops before the rate is at zero; whoever passes *epochs* is at zero within the first.
+# **Steps, not epochs; and warm-up steps come on top.** `CosineDecay(0, decay_steps=N, warmup_target=peak,
+# warmup_steps=m)` ends at step $N + m$. Whoever passes the whole budget as `decay_steps` stops before the rate is at
+# zero; whoever passes *epochs* is at zero within the first.
 
 # %%
 budget, m = 100, 30
@@ -1243,16 +1273,18 @@ assert left[1] < 1e-6
 # ```{exercise} Read a schedule
 # :label: ex-lr-read
 #
-# A power schedule starts at 0.4 with $s = 200$ and $c = 1$. After how many steps is the rate 0.1? After how many 0.01? Answer the same for an exponential
-# schedule with $s = 200$. Which of the two is still moving the weights after 2,000 steps?
+# A power schedule starts at 0.4 with $s = 200$ and $c = 1$. After how many steps is the rate 0.1? After how many 0.01?
+# Answer the same for an exponential schedule with $s = 200$. Which of the two is still moving the weights after 2,000
+# steps?
 # ```
 #
 # ````{solution-start} ex-lr-read
 # :class: dropdown
 # ````
 #
-# Power: $1 + n/200 = 4$ gives 600 steps, and $1 + n/200 = 40$ gives 7,800. Exponential: $n = 200 \log_{10} 4 \approx 120$ and $200 \log_{10} 40 \approx 320$. After 2,000 steps the
-# exponential one stands at $0.4 \cdot 10^{-10}$: it has stopped. The power schedule is at 0.036.
+# Power: $1 + n/200 = 4$ gives 600 steps, and $1 + n/200 = 40$ gives 7,800. Exponential: $n = 200 \log_{10} 4 \approx 120$
+# and $200 \log_{10} 40 \approx 320$. After 2,000 steps the exponential one stands at $0.4 \cdot 10^{-10}$: it has
+# stopped. The power schedule is at 0.036.
 
 # %%
 assert np.allclose(power(np.array([600, 7800]), 0.4, 200), [0.1, 0.01])
@@ -1268,15 +1300,16 @@ assert exponential(2000, 0.4, 200) < 1e-10 < power(2000, 0.4, 200)
 # ```{exercise} The edge at 2/λ
 # :label: ex-lr-edge
 #
-# Let $L = \tfrac12 (4 w_1^2 + 0.1 w_2^2)$. Which rates converge? At the largest of them, how many steps does $w_2$ need to halve? Check by running it.
+# Let $L = \tfrac12 (4 w_1^2 + 0.1 w_2^2)$. Which rates converge? At the largest of them, how many steps does $w_2$ need
+# to halve? Check by running it.
 # ```
 #
 # ````{solution-start} ex-lr-edge
 # :class: dropdown
 # ````
 #
-# The steeper direction decides: $\eta < 2/4 = 0.5$. At 0.5 the other is multiplied by $1 - 0.05$ a step, so it takes $\ln 2 / -\ln 0.95 \approx 13.5$ steps to halve. One rate for all directions
-# is what makes descent slow in ravines.
+# The steeper direction decides: $\eta < 2/4 = 0.5$. At 0.5 the other is multiplied by $1 - 0.05$ a step, so it takes $\ln
+# 2 / -\ln 0.95 \approx 13.5$ steps to halve. One rate for all directions is what makes descent slow in ravines.
 
 # %%
 def descend(rate, count):
@@ -1296,8 +1329,8 @@ assert descend(0.5, 14)[1] < 0.5 < descend(0.5, 13)[1]
 # ```{exercise} The floor of a constant rate
 # :label: ex-lr-floor
 #
-# Check {eq}`eq-lr-floor` by throwing dice: 20,000 weights, each with its own noise, $\lambda = 1$, $s = 1$, $\eta = 0.5$. Then let $\eta_n$ follow {eq}`eq-lr-derived` from $v_0 = 1$ for 100
-# steps. How far below the floor do you get?
+# Check {eq}`eq-lr-floor` by throwing dice: 20,000 weights, each with its own noise, $\lambda = 1$, $s = 1$, $\eta = 0.5$.
+# Then let $\eta_n$ follow {eq}`eq-lr-derived` from $v_0 = 1$ for 100 steps. How far below the floor do you get?
 # ```
 #
 # ````{solution-start} ex-lr-floor
@@ -1330,16 +1363,17 @@ assert abs(derived - 1 / 101) < 0.001
 # ```{exercise} Warm-up, stable, decay
 # :label: ex-lr-wsd
 #
-# Write a schedule that rises for 10 % of the budget, stays, and falls linearly in the last 20 %. What does it allow that a cosine does not? {cite:t}`hagele2024` compare the two. Check that its sum is larger than
-# the cosine's at the same peak.
+# Write a schedule that rises for 10 % of the budget, stays, and falls linearly in the last 20 %. What does it allow that
+# a cosine does not? {cite:t}`hagele2024` compare the two. Check that its sum is larger than the cosine's at the same
+# peak.
 # ```
 #
 # ````{solution-start} ex-lr-wsd
 # :class: dropdown
 # ````
 #
-# Until the fall begins, the rates do not depend on the length of the training. You can decide late to go on, or branch off a falling end at several lengths, from one run. A cosine
-# has to know its end from the start.
+# Until the fall begins, the rates do not depend on the length of the training. You can decide late to go on, or branch
+# off a falling end at several lengths, from one run. A cosine has to know its end from the start.
 
 # %%
 def warm_stable_decay(n, peak, end):
@@ -1359,15 +1393,17 @@ assert np.allclose(longer, warm_stable_decay(n_wsd[200:800], 0.5, 1000))
 # ```{exercise} The length of a range test
 # :label: ex-lr-length
 #
-# Run the range test with 50 steps and with 800. Where is the loss lowest in each? Why does the longer test reach a lower loss?
+# Run the range test with 50 steps and with 800. Where is the loss lowest in each? Why does the longer test reach a lower
+# loss?
 # ```
 #
 # ````{solution-start} ex-lr-length
 # :class: dropdown
 # ````
 #
-# The rates are the same, so the distance {eq}`eq-lr-distance` is sixteen times as long: at every rate the longer test has learnt more. A range test mixes the rate with the time it took to get there, which is one
-# reason why it gives a ceiling and no optimum.
+# The rates are the same, so the distance {eq}`eq-lr-distance` is sixteen times as long: at every rate the longer test has
+# learnt more. A range test mixes the rate with the time it took to get there, which is one reason why it gives a ceiling
+# and no optimum.
 
 # %%
 short_test, long_test = (
@@ -1386,14 +1422,16 @@ assert long_test[1].min() < short_test[1].min()
 # ```{exercise} Patience
 # :label: ex-lr-patience
 #
-# `told` is a list of losses. How often does *on plateau* lower the rate for a patience of 1, 2 and 3? Why may a patience of 1 be too nervous?
+# `told` is a list of losses. How often does *on plateau* lower the rate for a patience of 1, 2 and 3? Why may a patience
+# of 1 be too nervous?
 # ```
 #
 # ````{solution-start} ex-lr-patience
 # :class: dropdown
 # ````
 #
-# A loss on a few thousand pictures is noisy. With a patience of 1 a single unlucky look lowers the rate, and it never comes back.
+# A loss on a few thousand pictures is noisy. With a patience of 1 a single unlucky look lowers the rate, and it never
+# comes back.
 
 # %%
 drops = []
@@ -1410,16 +1448,17 @@ assert drops[0] > drops[1] > drops[2]
 # ```{exercise} Project: was the power schedule treated fairly?
 # :label: ex-lr-project
 #
-# We fixed $s = N/10$. Tune it: try $s$ of $N/30$, $N/10$, $N/3$ and $N$ at three peaks, on the held-back pictures with the choosing seeds. Does the power schedule catch up with linear decay? What would be fair to
-# linear decay then?
+# We fixed $s = N/10$. Tune it: try $s$ of $N/30$, $N/10$, $N/3$ and $N$ at three peaks, on the held-back pictures with
+# the choosing seeds. Does the power schedule catch up with linear decay? What would be fair to linear decay then?
 # ```
 #
 # ````{solution-start} ex-lr-project
 # :class: dropdown
 # ````
 #
-# Slower decay helps, because our budget is short. But now the power schedule has had twelve trials and the linear one five. To be fair one must give both the same number, for instance by
-# letting the linear schedule end at a share of its peak that is tuned as well.
+# Slower decay helps, because our budget is short. But now the power schedule has had twelve trials and the linear one
+# five. To be fair one must give both the same number, for instance by letting the linear schedule end at a share of its
+# peak that is tuned as well.
 
 # %%
 few_steps = steps // calipers.choose(smoke=1, quick=2, full=1)
@@ -1438,17 +1477,20 @@ for k, s in enumerate(("N/30", "N/10", "N/3", "N", "linear")):
 #
 # ## Summary
 #
-# - Curvature limits the rate from above, at $2/\lambda_{\max}$; noise makes every constant rate stop at a floor; and below the limit only the distance $\sum \eta_n$ counts.
+# - Curvature limits the rate from above, at $2/\lambda_{\max}$; noise makes every constant rate stop at a floor; and
+#   below the limit only the distance $\sum \eta_n$ counts.
 # - 0.001 after twenty epochs is where 0.01 is after two. Which rate is "slow" depends on the optimiser.
-# - A schedule is a formula in the number of the *step*. Seven formulas and two callbacks agree with Keras as far as float32 reaches.
-# - At one budget and with tuned peaks, decay to zero beats the best constant rate by {glue:text}`lr-test-linear.difference:.1f` ± {glue:text}`lr-test-linear.noise:.1f` points. Which
-#   decay matters less.
+# - A schedule is a formula in the number of the *step*. Seven formulas and two callbacks agree with Keras as far as
+#   float32 reaches.
+# - At one budget and with tuned peaks, decay to zero beats the best constant rate by
+#   {glue:text}`lr-test-linear.difference:.1f` ± {glue:text}`lr-test-linear.noise:.1f` points. Which decay matters less.
 # - A range test gives a ceiling. Halve it until the loss stops giving back what it gains, then let the rate fall.
 # - Keras refuses `lr=`, ignores `decay=` with a warning, and says nothing at all to `optimizer.lr = ...`.
 #
-# **Further reading.** {cite:t}`smith2017cyclical` has the range test, {cite:t}`smith2018superconvergence` the one-cycle schedule, {cite:t}`loshchilov2017` the cosine. {cite:t}`wu2018horizon` show why
-# tuning for a short horizon picks rates that are too small. {cite:t}`cohen2021` measure the sharpness during training, {cite:t}`kalra2024` what a warm-up does to it. {cite:t}`bengio2012` has practical advice
-# that aged well.
+# **Further reading.** {cite:t}`smith2017cyclical` has the range test, {cite:t}`smith2018superconvergence` the one-cycle
+# schedule, {cite:t}`loshchilov2017` the cosine. {cite:t}`wu2018horizon` show why tuning for a short horizon picks rates
+# that are too small. {cite:t}`cohen2021` measure the sharpness during training, {cite:t}`kalra2024` what a warm-up does
+# to it. {cite:t}`bengio2012` has practical advice that aged well.
 #
 # ```{provenance}
 # ```

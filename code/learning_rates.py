@@ -521,7 +521,7 @@ pairs = {
     "one-cycle": (one_cycle(n, 0.5, end), FromFormula(one_cycle(n, 0.5, end))),
 }
 apart = 0
-for name, (ours, theirs) in pairs.items():
+for ours, theirs in pairs.values():
     by_keras = [float(keras.ops.convert_to_numpy(theirs(int(k)))) for k in n]
     apart += np.sum(np.abs(ours - by_keras) > 1e-6)
 calipers.record(
@@ -1114,7 +1114,7 @@ calipers.record(
 
 # %%
 figure, axis = plt.subplots()
-for row, seed in enumerate(seeds):
+for row in range(len(seeds)):
     label = {"label": "a seed"} if row == 0 else {}
     scores = np.maximum(found["scores"].values[row], 0.003)
     axis.plot(

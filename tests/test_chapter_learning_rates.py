@@ -1,4 +1,4 @@
-"""The chapter's schedules and gradients against Keras and finite differences, and its claims with their causes broken."""
+"""The schedules and gradients against Keras and finite differences; the claims with their causes broken."""
 
 import json
 

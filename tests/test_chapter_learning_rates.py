@@ -173,11 +173,9 @@ def test_give_back_and_the_largest_calm_rate(chapter):
 
 FORMULAS = {
     "power falls twice as fast": ("peak / (1 + n / s) ** c", "peak / (1 + 2 * n / s) ** c", "lr-keras-disagreements"),
-    "exponential falls by e": ("peak * 0.1 ** (n / s)", "peak * np.exp(-n / s)", "lr-keras-disagreements"),
     "piecewise changes a step early": (
         "np.searchsorted(boundaries, n)]", "np.searchsorted(boundaries, n, side='right')]", "lr-keras-disagreements"
     ),
-    "cosine without its one": ("(1 + np.cos(", "(0.9 + np.cos(", "lr-keras-disagreements"),
     "warm-up counts its steps twice": ("then(np.maximum(n - m, 0))", "then(n)", "lr-keras-disagreements"),
     "plateau forgets that it waited": ("        self.waited += 1\n", "", "lr-callback-disagreements"),
     "ReLU lets every slope through": ("* (a > 0)", "* (a > -1)", "lr-gradient-disagreements"),

@@ -687,7 +687,7 @@ axis.axvline(lowest.mean, color="gray", ls=":", label="lowest, mean of seeds")
 axis.set(
     xscale="log", xlabel="learning rate", ylabel="training loss (nats)", ylim=(0, 4)
 )
-axis.legend(loc="upper left")
+axis.legend(loc="lower left")
 calipers.show(
     alt="Training loss while the rate grows from 0.001 to 10. It starts high and hardly moves, then falls, is lowest at a "
     f"rate of about {lowest.mean:.2f} and shoots up beyond."
@@ -1164,6 +1164,8 @@ for row in range(len(seeds)):
     )
 axis.axhline(0.25, color=calipers.COLOURS["vermilion"], ls="--", label="a quarter")
 axis.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="give-back")
+axis.set_xticks([0.01, 0.03, 0.1, 0.3], ["0.01", "0.03", "0.1", "0.3"])
+axis.minorticks_off()
 axis.legend()
 calipers.show(
     alt="Give-back against the learning rate, a line for every seed, both axes logarithmic. It rises with the rate from nearly "

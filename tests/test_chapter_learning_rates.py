@@ -172,14 +172,12 @@ def test_give_back_and_the_largest_calm_rate(chapter):
 # Break the formulas: the page's own checks, run as the page runs them, have to notice.
 
 FORMULAS = {
-    "power falls twice as fast": ("peak / (1 + n / s) ** c", "peak / (1 + 2 * n / s) ** c", "lr-keras-disagreements"),
     "piecewise changes a step early": (
         "np.searchsorted(boundaries, n)]", "np.searchsorted(boundaries, n, side='right')]", "lr-keras-disagreements"
     ),
     "warm-up counts its steps twice": ("then(np.maximum(n - m, 0))", "then(n)", "lr-keras-disagreements"),
     "plateau forgets that it waited": ("        self.waited += 1\n", "", "lr-callback-disagreements"),
     "ReLU lets every slope through": ("* (a > 0)", "* (a > -1)", "lr-gradient-disagreements"),
-    "the loss is summed": ("return losses, p / len(labels)", "return losses, p", "lr-gradient-disagreements"),
     "a step too late": ("rate = rates[:, n, np.newaxis]", "rate = rates[:, n - 1, np.newaxis]", "lr-training-apart"),
 }  # fmt: skip
 

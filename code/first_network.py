@@ -1040,12 +1040,12 @@ answer = logits.argmax(axis=1)
 lead = sorted_p[:, -1] - sorted_p[:, -2]
 right = answer == y_val
 chosen = {
-    "half sure": np.argmin(np.abs(lead - 0.5)),
     "most torn, right": np.argmin(np.where(right, lead, 1)),
     "most torn, wrong": np.argmin(np.where(right, 1, lead)),
     "surest, right": np.argmax(np.where(right, lead, 0)),
     "surest, wrong": np.argmax(np.where(right, 0, lead)),
     "the first": 0,
+    "half sure": np.argmin(np.abs(lead - 0.5)),
 }
 turned = ["0.25", "0.5", "1", "1.5", "2", "4", "10"]
 
@@ -1102,7 +1102,7 @@ calipers.show_interactive(
     turner,
     static,
     knobs={"image": list(chosen), "temperature": turned},
-    start={"temperature": "1"},
+    start={"image": "half sure", "temperature": "1"},
     alt="A picture of a garment and below it ten bars, the probabilities that the net gives to the "
     "ten classes; the true class is darker. One slider chooses the picture, the other the "
     "temperature: a low one leaves a single bar, a high one makes all bars alike.",

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 PORT ?= 8000
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -19,8 +20,8 @@ book: $(VENV)/.book ## Execute what changed, build the book strictly, say which 
 serve: book ## Build the book and serve it on http://localhost:8000 (PORT=... for another)
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-test: $(VENV)/.test $(VENV)-jax/.done ## Pass the tests, the book's own build among them
-	$(BIN)/python -m pytest
+test: $(VENV)/.test $(VENV)-jax/.done ## Pass the tests, the book's own build among them (WORKERS=... side by side)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 scripts: $(VENV)/.test ## Format the pages' code and write code/<chapter>.py from book/<chapter>.md
 	$(BIN)/python tools/format_pages.py

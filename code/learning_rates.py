@@ -30,7 +30,7 @@ import os
 import warnings
 
 # Many small products: one thread is faster than two that wait for each other.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import matplotlib.pyplot as plt

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]
 
 from records import executed_chapters  # noqa: E402
+
+# The tests run side by side, and threads of NumPy that wait for a busy core make it many times slower.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def run(command, cwd=ROOT, check=True, timeout=3600, **environment):
@@ -41,9 +45,10 @@ def build(root, check=True, **environment):
 
 
 @pytest.fixture(scope="session")
-def book():
+def book(tmp_path_factory):
     """The book itself, built in place (what is executed already comes from the cache); its output folder."""
-    done = run([sys.executable, "tools/build.py"])
+    with FileLock(tmp_path_factory.getbasetemp().parent / "book.lock"):  # after another worker ours is a warm build
+        done = run([sys.executable, "tools/build.py"])
     print(done.stdout)
     return ROOT / "_build" / "html"
 

@@ -2,11 +2,10 @@
 
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import HEADER, ROOT, build, data_folder, run
+from conftest import HEADER, ROOT, build, run
 from records import executed_chapters
 
 
@@ -117,24 +116,6 @@ def test_an_unknown_profile_is_one_sentence(small_book):
     assert "smoke" in done.stderr
     assert "quick" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def seconds_of(root):
-    start = time.monotonic()
-    build(root, CALIPERS_PROFILE="smoke", CALIPERS_DATA=data_folder())
-    return time.monotonic() - start
-
-
-def test_a_warm_build_is_quick(smoke_book):
-    """At most 5 s with nothing changed, and 15 s after a sentence, on a quiet machine; ours are shared: twice that."""
-    unchanged = min(seconds_of(smoke_book) for _ in range(3))
-    chapter = smoke_book / "book/convolutional_networks.md"
-    edit(chapter, "Nobody told the net about edges.", "Nobody had told the net about edges.")
-    sentence = seconds_of(smoke_book)
-    edit(chapter, "Nobody had told the net about edges.", "Nobody told the net about edges.")
-    print(f"nothing changed: {unchanged:.1f} s; a sentence changed: {sentence:.1f} s")
-    assert unchanged < 10
-    assert sentence < 30
 
 
 def test_make_shows_nothing_surprising():

@@ -224,18 +224,27 @@ def test_only_samples_are_compared(first, second):
 
 
 def test_band_of_an_accuracy_joins_seeds_and_test_set():
-    """By hand: mean 99, sd 0.1, binomial error sqrt(0.99 * 0.01 / 10,000) = 0.0995 points, 3 seeds."""
-    band = record("mnist-accuracy", sample(98.9, 99.0, 99.1), "%", title="Accuracy", examples=10_000).band
-    half = 2 * math.sqrt(2 / 3 * (0.1**2 + 0.0099))
-    assert half == pytest.approx(0.2304, abs=1e-4)
-    assert band == pytest.approx([99 - half, 99 + half])
+    """By hand: mean 99, sd 0.1, binomial error sqrt(0.99 * 0.01 / 10,000) = 0.0995 points, 3 seeds.
+
+    The degrees of freedom are 2 * ((0.01 + 0.0099) / 0.01)^2 = 7.92; tables give 2.306 for 8 and 2.365 for 7.
+    """
+    low, high = record("mnist-accuracy", sample(98.9, 99.0, 99.1), "%", title="Accuracy", examples=10_000).band
+    error = math.sqrt(2 / 3 * (0.1**2 + 0.0099))
+    assert (low + high) / 2 == pytest.approx(99)
+    assert 2.306 < (high - low) / 2 / error < 2.365
+
+
+def test_band_is_students_where_the_seeds_scatter_more_than_the_test_set():
+    """Five points a seed drown the 0.3 points of 10,000 examples: nearly two degrees of freedom, quantile 4.30."""
+    low, high = record("accuracy", sample(85, 90, 95), "%", title="Accuracy", examples=10_000).band
+    assert (high - low) / 2 == pytest.approx(4.30 * math.sqrt(2 / 3 * (25 + 0.09)), rel=0.01)
 
 
 @pytest.mark.parametrize("accuracy", [0, 100])
 def test_band_of_a_perfect_accuracy_still_allows_for_an_example(accuracy):
-    """One example of a hundred: sqrt(0.01 * 0.99 / 100) = 0.995 points."""
+    """One example of a hundred: sqrt(0.01 * 0.99 / 100) = 0.995 points; no spread, so the normal quantile."""
     low, high = record("perfect", sample(*3 * [accuracy]), "%", title="Accuracy", examples=100).band
-    assert high - low == pytest.approx(4 * math.sqrt(2 / 3) * 0.99499, rel=1e-4)
+    assert high - low == pytest.approx(2 * 1.959964 * math.sqrt(2 / 3) * 0.99499, rel=1e-4)
 
 
 def test_band_without_a_test_set_is_students():
@@ -253,9 +262,9 @@ def test_band_of_what_is_not_random_allows_for_rounding():
 def test_single_seed_has_a_band_only_with_a_test_set(monkeypatch):
     monkeypatch.setenv("CALIPERS_PROFILE", "smoke")
     assert record("loss", sample(2), title="Loss").band is None
-    half = 2 * math.sqrt(2 * 25 / 100) * 10 / 10  # binomial: 100 * sqrt(0.5 * 0.5 / 100) = 5 points
+    half = 1.959964 * math.sqrt(2) * 5  # binomial: 100 * sqrt(0.5 * 0.5 / 100) = 5 points
     band = record("accuracy", sample(50), "%", title="Accuracy", examples=100).band
-    assert band == pytest.approx([50 - 10 * half, 50 + 10 * half])
+    assert band == pytest.approx([50 - half, 50 + half])
 
 
 @pytest.mark.parametrize("unit", ["s", "times"])

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from calipers import profiles
-from calipers.comparisons import Sample, compare, student_half_width
+from calipers.comparisons import Sample, compare
 
 METADATA = "calipers"  # the key under which a glued value's metadata carries the whole record
 TIMINGS = ("s", "times")  # units of times and of ratios of times: machines differ, so these get no band
@@ -182,9 +182,10 @@ def record(
 def reproduction_band(values, seeds, examples=None):
     """Say where the mean of a repetition on other hardware is expected.
 
-    The band is the mean plus or minus twice the standard error of the difference of two such means. The spread over
-    the seeds is joined by the binomial error of a test set of so many examples, because three seeds alone estimate a
-    spread badly. Without a test set the factor two becomes Student's.
+    The band is Student's 95 % interval of the difference of two such means. The spread over the seeds is joined by
+    the binomial error of a test set of so many examples, because three seeds alone estimate a spread badly. How badly,
+    Satterthwaite's degrees of freedom say: where the test set's error, which is known, outweighs the spread they are
+    many, and where it does not they are those of the seeds [Satterthwaite, Biometrics Bulletin 1946].
 
     Parameters
     ----------
@@ -198,17 +199,24 @@ def reproduction_band(values, seeds, examples=None):
     -------
     list of two floats, or None for a single seed without a test set
     """
+    from scipy.stats import t
+
     mean, n = float(values.mean()), len(values)
     if not seeds:
         return [mean - 1e-6 * abs(mean), mean + 1e-6 * abs(mean)]
-    if examples is None:
-        half = math.sqrt(2) * student_half_width(values)
-        return [mean - half, mean + half] if math.isfinite(half) else None
-    share = min(max(mean / 100, 1 / examples), 1 - 1 / examples)
-    binomial = 100 * math.sqrt(share * (1 - share) / examples)
-    spread = float(values.std(ddof=1)) if n > 1 else 0.0
-    half = 2 * math.sqrt(2 / n * (spread**2 + binomial**2))
+    if examples is None and n == 1:
+        return None
+    spread = float(values.var(ddof=1)) if n > 1 else 0.0
+    binomial = _binomial_variance(mean, examples) if examples else 0.0
+    freedom = (n - 1) * ((spread + binomial) / spread) ** 2 if spread else math.inf
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(2 / n * (spread + binomial))
     return [mean - half, mean + half]
+
+
+def _binomial_variance(accuracy, examples):
+    """Variance of an accuracy in % on so many examples; one without an error counts as having one."""
+    share = min(max(accuracy / 100, 1 / examples), 1 - 1 / examples)
+    return 100**2 * share * (1 - share) / examples
 
 
 def describe_bound(bound, unit):

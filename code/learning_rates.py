@@ -691,7 +691,7 @@ axis.axvline(lowest.mean, color="gray", ls=":", label="lowest, mean of seeds")
 axis.set(
     xscale="log", xlabel="learning rate", ylabel="training loss (nats)", ylim=(0, 4)
 )
-axis.legend(loc="lower left")
+axis.legend(loc="upper center", fontsize=10)
 calipers.show(
     alt="Training loss while the rate grows from 0.001 to 10. It starts high and hardly moves, then falls, is lowest at a "
     f"rate of about {lowest.mean:.2f} and shoots up beyond."

@@ -838,11 +838,11 @@ print(
 # %% [markdown]
 # | batch | rate | steps | epochs | seconds, NumPy | seconds, Keras | memory |
 # |--:|--:|--:|--:|--:|--:|--:|
-# | 4 | 1/32 | {glue:text}`mb-steps-4` | {glue:text}`mb-epochs-4.mean:.1f` | {glue:text}`mb-seconds-numpy-4.mean:.2f` | {glue:text}`mb-seconds-keras-4.mean:.2f` | 1 |
-# | 16 | 1/16 | {glue:text}`mb-steps-16` | {glue:text}`mb-epochs-16.mean:.1f` | {glue:text}`mb-seconds-numpy-16.mean:.2f` | {glue:text}`mb-seconds-keras-16.mean:.2f` | {glue:text}`mb-memory-16.mean:.1f` |
-# | 64 | 1/4 | {glue:text}`mb-steps-64` | {glue:text}`mb-epochs-64.mean:.1f` | {glue:text}`mb-seconds-numpy-64.mean:.2f` | {glue:text}`mb-seconds-keras-64.mean:.2f` | {glue:text}`mb-memory-64.mean:.1f` |
-# | 256 | 1/4 | {glue:text}`mb-steps-256` | {glue:text}`mb-epochs-256.mean:.1f` | {glue:text}`mb-seconds-numpy-256.mean:.2f` | {glue:text}`mb-seconds-keras-256.mean:.2f` | {glue:text}`mb-memory-256.mean:.1f` |
-# | 1,024 | 1/4 | {glue:text}`mb-steps-1024` | {glue:text}`mb-epochs-1024.mean:.1f` | {glue:text}`mb-seconds-numpy-1024.mean:.2f` | {glue:text}`mb-seconds-keras-1024.mean:.2f` | {glue:text}`mb-memory-1024.mean:.1f` |
+# | 4 | 1/32 | {glue:text}`mb-steps-4.mean:,.0f` ± {glue:text}`mb-steps-4.sd:,.0f` | {glue:text}`mb-epochs-4.mean:.1f` | {glue:text}`mb-seconds-numpy-4.mean:.2f` | {glue:text}`mb-seconds-keras-4.mean:.2f` | 1 |
+# | 16 | 1/16 | {glue:text}`mb-steps-16.mean:,.0f` ± {glue:text}`mb-steps-16.sd:,.0f` | {glue:text}`mb-epochs-16.mean:.1f` | {glue:text}`mb-seconds-numpy-16.mean:.2f` | {glue:text}`mb-seconds-keras-16.mean:.2f` | {glue:text}`mb-memory-16.mean:.1f` |
+# | 64 | 1/4 | {glue:text}`mb-steps-64.mean:,.0f` ± {glue:text}`mb-steps-64.sd:,.0f` | {glue:text}`mb-epochs-64.mean:.1f` | {glue:text}`mb-seconds-numpy-64.mean:.2f` | {glue:text}`mb-seconds-keras-64.mean:.2f` | {glue:text}`mb-memory-64.mean:.1f` |
+# | 256 | 1/4 | {glue:text}`mb-steps-256.mean:,.0f` ± {glue:text}`mb-steps-256.sd:,.0f` | {glue:text}`mb-epochs-256.mean:.1f` | {glue:text}`mb-seconds-numpy-256.mean:.2f` | {glue:text}`mb-seconds-keras-256.mean:.2f` | {glue:text}`mb-memory-256.mean:.1f` |
+# | 1,024 | 1/4 | {glue:text}`mb-steps-1024.mean:,.0f` ± {glue:text}`mb-steps-1024.sd:,.0f` | {glue:text}`mb-epochs-1024.mean:.1f` | {glue:text}`mb-seconds-numpy-1024.mean:.2f` | {glue:text}`mb-seconds-keras-1024.mean:.2f` | {glue:text}`mb-memory-1024.mean:.1f` |
 #
 # Steps fall, epochs rise. In between lies the shortest time. With our code a batch of 4 takes
 # {glue:text}`mb-seconds-4-over-64.mean:.1f` times the seconds of a batch of 64, because a step on 4 examples is far from
@@ -920,7 +920,7 @@ calipers.record(
 calipers.record(
     "mb-bend-over-scale",
     of_seeds(fits[:, 1] / course[:, 3]),
-    between=(1 / 3, 3),
+    between=(0.33, 3),
     title="The bend, for the noise scale in the third epoch at 1",
 )
 
@@ -1257,7 +1257,7 @@ calipers.record(
 
 
 # %% [markdown]
-# One step on one example costs {glue:text}`mb-ragged-1` points on average; on a full batch it costs
+# One step on one example costs {glue:text}`mb-ragged-1` on average; on a full batch it costs
 # {glue:text}`mb-ragged-1024`. If this happens to be the last step of an epoch, it spoils every validation figure that you
 # see. Drop the rest, as `train` above does, or give it its share of the rate. Keras's `fit` keeps it: on 65 examples in
 # batches of 64 it makes {glue:text}`mb-fit-steps` steps.

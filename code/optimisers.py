@@ -23,18 +23,15 @@
 # **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU cores.
 # The last line of this page says what it took.
 # :::
-#
-# The products of matrices below are so small that a second thread only waits for the first, and where other programs keep the cores busy it
-# waits long. So we ask NumPy for one thread, before it is loaded.
-
-# %%
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # %%
 import itertools
 import math
+import os
+
+# One core for NumPy: our matrices are small, and two cores would wait for each other.
+# It has to be said before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
 import matplotlib.pyplot as plt
@@ -191,8 +188,10 @@ calipers.record(
 # $\operatorname{E} g$, then $\operatorname{E} m_t = (1 - \beta_1) \sum_{k<t} \beta_1^k \operatorname{E} g = (1 - \beta_1^t) \operatorname{E} g$. Dividing by
 # $1 - \beta_1^t$ mends it: the {term}`bias correction`.
 #
-# $$ m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \quad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \quad
-#    \theta \leftarrow \theta - \eta\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon} . $$ (eq-opt-adam)
+# $$ \begin{gathered}
+# m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \\
+# \theta \leftarrow \theta - \eta\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon} .
+# \end{gathered} $$ (eq-opt-adam)
 #
 # In the first step this is $\eta\, g / (\lvert g \rvert + \epsilon)$: Adam moves every parameter by $\pm\eta$, whatever its gradient. Nadam {cite}`dozat2016` adds
 # Nesterov's look ahead, Adadelta {cite}`zeiler2012` replaces $\eta$ by the size of its own past steps, AdamW {cite}`loshchilov2019` shrinks the weights beside

@@ -63,6 +63,8 @@ def test_number_is_written_with_the_digits_that_its_spread_warrants(values, unit
         ({"between": (1, 2.5)}, "between 1 and 2.5"),
         ({"equals": 218_058}, "equals 218,058"),
         ({"equals": 4_652_008}, "equals 4,652,008"),
+        ({"between": (-3, 5 / 3)}, "between −3 and 1.66667"),
+        ({"at_most": 1e-9}, "at most 1e−09"),
     ],
 )
 def test_bound_is_put_into_words(bound, words):

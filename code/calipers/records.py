@@ -224,8 +224,14 @@ def describe_bound(bound, unit):
     kind, value = bound["kind"], bound["value"]
     if kind == "greater_than":
         return f"greater than {value}"
-    number = " and ".join(f"{v:,.12g}" for v in value) if kind == "between" else f"{value:,.12g}"
+    number = " and ".join(_bound_text(v) for v in (value if kind == "between" else [value]))
     return f"{kind.replace('_', ' ')} {number} {unit}".strip()
+
+
+def _bound_text(value):
+    """Whole numbers in full, others to six digits: some bounds come from formulas."""
+    text = f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"
+    return text.replace("-", "−")
 
 
 def _check(id, numbers, seeds, other):

@@ -94,9 +94,20 @@ def jax_python():
     return str(python)
 
 
+@pytest.fixture(scope="module")
+def jax_environment(tmp_path_factory):
+    """Variables that choose JAX, and let a chapter's notebook use what its script has compiled."""
+    return {
+        "KERAS_BACKEND": "jax",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 @CHAPTERS
-def test_script_runs_on_jax_without_tensorflow(chapter, jax_python, tmp_path):
-    _, records, _ = smoke(chapter, tmp_path, python=jax_python, KERAS_BACKEND="jax")
+def test_script_runs_on_jax_without_tensorflow(chapter, jax_python, jax_environment, tmp_path):
+    _, records, _ = smoke(chapter, tmp_path, python=jax_python, **jax_environment)
     assert {record["provenance"]["backend"] for record in records} == {"jax"}
 
 
@@ -139,6 +150,6 @@ def test_page_script_and_notebook_give_the_same_records(chapter, smoked, smoke_b
 
 
 @CHAPTERS
-def test_notebook_runs_on_jax_without_tensorflow(chapter, notebooks, jax_python, tmp_path):
-    records = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path, jax_python, KERAS_BACKEND="jax")
+def test_notebook_runs_on_jax_without_tensorflow(chapter, notebooks, jax_python, jax_environment, tmp_path):
+    records = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path, jax_python, **jax_environment)
     assert {record["provenance"]["backend"] for record in records} == {"jax"}

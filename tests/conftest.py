@@ -1,6 +1,7 @@
 """What the tests share: the executed book, copies of the tree to break, and the chapters' own code."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,12 @@ def run(command, cwd=ROOT, check=True, timeout=3600, **environment):
     if check and done.returncode:
         pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     return done
+
+
+def processor_seconds():
+    """Seconds of processor time of all commands that were run so far: other tests keep the cores busy meanwhile."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def copy_tree(target):

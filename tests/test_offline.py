@@ -1,10 +1,9 @@
 """A machine that reaches no data set still gets a book, which says on every page what it is."""
 
-import resource
 import sys
 
 import pytest
-from conftest import build, copy_tree, run
+from conftest import build, copy_tree, processor_seconds, run
 from records import executed_chapters
 
 
@@ -64,11 +63,9 @@ def test_nothing_of_it_is_reported(lonely):
 
 
 def seconds_of(root, environment):
-    """Seconds of processor time that a build takes: other tests keep the cores busy meanwhile."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = processor_seconds()
     build(root, **environment)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return processor_seconds() - start
 
 
 def test_a_warm_build_is_quick(lonely):

@@ -3,14 +3,13 @@
 import json
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import format_pages
 import pytest
 import scripts
 from chapters import NAMES
-from conftest import ROOT, data_folder, run
+from conftest import ROOT, data_folder, processor_seconds, run
 from records import executed_chapters
 
 CHAPTERS = pytest.mark.parametrize("chapter", NAMES)
@@ -41,14 +40,14 @@ def test_out_of_step_is_noticed(chapter, tmp_path, monkeypatch):
 
 
 def smoke(chapter, folder, python=sys.executable, prefix=(), **environment):
-    """Run a chapter's script in the smoke profile from `folder`; its output, records and seconds."""
+    """Run a chapter's script in the smoke profile from `folder`; its output, records and processor seconds."""
     out = folder / "records.jsonl"
     out.unlink(missing_ok=True)
-    start = time.monotonic()
+    start = processor_seconds()
     environment = {"CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out), "DISPLAY": None, **environment}
     done = run([*prefix, python, str(ROOT / "code" / f"{chapter}.py")], cwd=folder, **environment)
     records = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    return done.stdout, records, time.monotonic() - start
+    return done.stdout, records, processor_seconds() - start
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_script_runs_anywhere_without_a_display_and_soon(chapter, smoked):
     for record in records:
         assert f"[{record['id']}]" in out
         assert record["holds"] is None, "the smoke profile claims nothing"
-    assert seconds < 60, "30 s on a quiet machine; the machines here are shared"
+    assert seconds < 60, "30 s on a quiet machine; the machines here are shared, and slower when busy"
     print(f"{chapter}: {seconds:.1f} s in smoke")
 
 

@@ -69,3 +69,12 @@ def test_reported_results_hold_what_they_claim():
         content = json.loads(path.read_text("utf-8"))
         assert content["provenance"]["profile"] == path.parent.name
         assert not [record["id"] for record in content["records"] if record["holds"] is False]
+
+
+def test_every_answer_carries_a_bound():
+    """Without one nothing could ever contradict the verdict."""
+    reported = [json.loads(path.read_text("utf-8")) for path in (ROOT / "book/results/quick").glob("*.json")]
+    bounds = {record["id"]: record["bounds"] for content in reported for record in content["records"]}
+    answers = [entry["answer"]["record"] for entry in LEDGER["claims"] + LEDGER["slips"] if "answer" in entry]
+    assert answers
+    assert [answer for answer in answers if not bounds[answer]] == []

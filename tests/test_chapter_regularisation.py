@@ -260,7 +260,8 @@ def digits(chapter):
         pytest.skip(f"no MNIST, so nothing can be trained: {str(error).splitlines()[0]}")
     halved = chapter["halved"]
     chapter["x_pool"], chapter["y_pool"] = halved(x_train[:20_000]), y_train[:20_000].astype(int)
-    chapter["x_few"], chapter["y_few"] = chapter["x_pool"][:1000], chapter["y_pool"][:1000]
+    chapter["few"] = 1000
+    chapter["x_few"], chapter["y_few"] = chapter["few_of"](0)
     chapter["x_new"], chapter["y_new"] = halved(x_test), y_test.astype(int)
     chapter["x_val"], chapter["y_val"] = halved(x_train[-5000:]), y_train[-5000:].astype(int)
     return chapter

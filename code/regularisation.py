@@ -969,17 +969,17 @@ calipers.show(
 # %% [markdown]
 # ### Powers of ten
 #
-# **How do you find a strength?** The lecture's way: start without. Try 1.0. If that is better, go on to 10, else to 0.1,
-# and on by powers of ten; once the order of magnitude is right, try finer steps. We follow it on the curve above, with
-# the held-back accuracy of each seed for a judge, and halves and doubles for the finer steps.
+# **How do you find a strength?** The lecture's way: start without. Try 1.0, then ten times that and a tenth, and go on by
+# powers of ten as long as it gets better. Once the order of magnitude is right, try finer steps. We follow it on the
+# curve above, with the held-back accuracy of each seed for a judge, and halves and doubles for the finer steps.
 
 # %%
 def by_powers_of_ten(score):
     """The strength that the lecture's procedure ends at; score maps strengths to accuracies."""
     here = 1.0
-    factor = 10 if score[1.0] > score[0] else 0.1
-    while here * factor in score and score[here * factor] >= score[here]:
-        here *= factor
+    for factor in (10, 0.1):
+        while score.get(here * factor, -math.inf) > score[here]:
+            here *= factor
     finer = [s for s in (here / 2, here, here * 2) if s in score]
     found = max(finer, key=score.get)
     return found if score[found] > score[0] else 0

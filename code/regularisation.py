@@ -55,7 +55,7 @@ seeds = calipers.choose(smoke=[0], quick=[0, 1, 2], full=[0, 1, 2, 3, 4])
 few = calipers.choose(smoke=100, quick=1_000, full=1_000)
 held = calipers.choose(smoke=200, quick=5_000, full=5_000)
 tested = calipers.choose(smoke=4_000, quick=10_000, full=10_000)
-steps = calipers.choose(smoke=4, quick=1_000, full=1_000)
+steps = calipers.choose(smoke=4, quick=800, full=1_000)
 sets = calipers.choose(smoke=2, quick=5, full=20)
 refit_steps = calipers.choose(smoke=4, quick=400, full=1_000)
 patient_steps = calipers.choose(smoke=4, quick=1_000, full=5_000)
@@ -955,7 +955,8 @@ for axis, (name, strengths) in zip(axes.flat, grids.items()):
     if name in ("l2", "l1"):
         axis.set(xscale="log")
 axes[2, 1].axis("off")
-axes[2, 1].text(0, 0.5, "grey: without\nblue: with", fontsize=12)
+place = {"transform": axes[2, 1].transAxes, "va": "center"}
+axes[2, 1].text(0.1, 0.5, "grey: without\nblue: with", **place)
 for axis in axes[:, 0]:
     axis.set_ylabel("test accuracy (%)")
 calipers.show(
@@ -1624,7 +1625,7 @@ def reliability_traces(epoch, warmth):
             x=np.round(x, 1), y=np.round(y, 1), mode="lines+markers", line=colour
         ),
         go.Scatter(
-            x=[4], y=[88], mode="text", text=[words], textposition="middle right"
+            x=[98], y=[12], mode="text", text=[words], textposition="middle left"
         ),
     ]
 

@@ -269,7 +269,7 @@ def digits(chapter):
 
 def trained(digits, **settings):
     net = digits["random_net"](0, [196, 100, 10], len(next(iter(settings.values()))))
-    digits["fit"](net, digits["x_few"], digits["y_few"], 1.0, 1000, 0, **settings)
+    digits["fit"](net, digits["x_few"], digits["y_few"], 1.0, 800, 0, **settings)
     return net
 
 

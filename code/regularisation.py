@@ -723,7 +723,12 @@ pairs = itertools.product(range(len(ridge_sizes)), range(len(ridges)))
 interactive.frames = [go.Frame(data=[descent_trace(i, j)]) for i, j in pairs]
 interactive.update_layout(
     height=340,
-    xaxis={"title": "random features", "type": "log", "range": [0.9, 3.15]},
+    xaxis={
+        "title": "random features",
+        "type": "log",
+        "range": [0.9, 3.15],
+        "tickvals": [10, 30, 100, 300, 1000],
+    },
     yaxis={"title": "error on new digits (%)", "range": [0, 95]},
 )
 static, axis = plt.subplots()

@@ -967,8 +967,8 @@ for axis in axes[:, 0]:
 calipers.show(
     alt="Test accuracy against strength for five regularisers, bands over the seeds, a grey "
     "band for the net without. Both penalties lie on the grey band and fall off it at large "
-    "strengths. Dropout lies above it up to a rate of about a half. Label smoothing lies above it everywhere. "
-    "Max-norm reaches it from below."
+    "strengths. Dropout lies above it up to a rate of about a half. Label smoothing lies above it everywhere, "
+    "max-norm on it."
 )
 
 
@@ -1659,7 +1659,7 @@ for epoch, warmth, mark in (
     x, y, _ = reliability(epoch, warmth)
     axis.plot(x, y, mark, ms=4, label=f"epoch {epoch}, temperature {warmth}")
 axis.set(xlabel="confidence (%)", ylabel="right answers (%)")
-axis.legend(fontsize=10)
+axis.legend(fontsize=9, loc="lower right")
 calipers.show_interactive(
     interactive,
     static,

@@ -51,6 +51,7 @@ calipers.style()
 
 # %%
 seeds = calipers.choose(smoke=[0], quick=[0, 1, 2], full=[0, 1, 2, 3, 4])
+loaded = calipers.choose(smoke=1_200, quick=60_000, full=60_000)
 sizes = calipers.choose(
     smoke=[300, 1_000, 3_000, 10_000],
     quick=[300, 1_000, 3_000, 10_000],
@@ -79,8 +80,8 @@ few = 1_000  # digits, where one size has to do
 
 # %%
 (x_train, y_train), (x_test, y_test) = calipers.datasets.load("mnist")
-x_train, x_test = (x / np.float32(255) for x in (x_train, x_test))
-y_train, y_test = y_train.astype(int), y_test.astype(int)
+x_train, x_test = (x / np.float32(255) for x in (x_train[:loaded], x_test))
+y_train, y_test = y_train[:loaded].astype(int), y_test.astype(int)
 x_test, y_test = x_test[:tested], y_test[:tested]
 pool = len(x_train) * 5 // 6  # 50,000 digits to learn from
 x_train.shape, x_test.shape, pool
@@ -178,10 +179,10 @@ def look_up(images, rows, columns):
     flat = np.pad(images, ((0, 0), (1, 1), (1, 1))).ravel()
     rows = np.clip(rows + 1, 0, height + 0.999)
     columns = np.clip(columns + 1, 0, width + 0.999)
-    top, left = rows.astype(int), columns.astype(int)
+    top, left = np.floor(rows), np.floor(columns)
     down, right = rows - top, columns - left
     start = np.arange(n)[:, None, None] * ((height + 2) * (width + 2))
-    place = start + top * (width + 2) + left
+    place = start + (top * (width + 2) + left).astype(int)
     above = flat[place] * (1 - right) + flat[place + 1] * right
     place += width + 2
     below = flat[place] * (1 - right) + flat[place + 1] * right
@@ -205,6 +206,11 @@ def rumpled_sheet(rng, width, size=600):
     return sheet / sheet.std()
 
 
+def draw(rng, most, n):
+    """Numbers between -most and most, one an image."""
+    return rng.uniform(-most, most, (n, 1, 1)).astype("float32")
+
+
 def move(rng, images, turn=0, skew=0, zoom=0, shift=0, crumple=0, width=4.0):
     """Move each image at random, by up to the amounts given (crumple: a deviation)."""
     side, moved = images.shape[1], np.empty_like(images)
@@ -212,12 +218,9 @@ def move(rng, images, turn=0, skew=0, zoom=0, shift=0, crumple=0, width=4.0):
     windows = sliding_window_view(sheet, (side, side), axis=(1, 2))
     for start in range(0, len(images), 250):  # small enough for the processor's cache
         some = images[start : start + 250]
-
-        def draw(most, n=len(some)):
-            return rng.uniform(-most, most, (n, 1, 1)).astype("float32")
-
-        zooms, shifts = (1 + draw(zoom), 1 + draw(zoom)), (draw(shift), draw(shift))
-        rows, columns = places(side, draw(turn), draw(skew), zooms, shifts)
+        amounts = (turn, skew, zoom, zoom, shift, shift)
+        t, k, z1, z2, d1, d2 = (draw(rng, most, len(some)) for most in amounts)
+        rows, columns = places(side, t, k, (1 + z1, 1 + z2), (d1, d2))
         if crumple:
             at = rng.integers(windows.shape[1], size=(2, len(some)))
             rows, columns = np.stack([rows, columns]) + windows[:, at[0], at[1]]
@@ -1068,7 +1071,9 @@ def augmented(name, rng, x, targets, margin, size):
 (x_clothes, y_clothes), (x_clothes_test, y_clothes_test) = calipers.datasets.load(
     "fashion_mnist"
 )
-x_clothes, x_clothes_test = (x / np.float32(255) for x in (x_clothes, x_clothes_test))
+x_clothes, x_clothes_test = (
+    x / np.float32(255) for x in (x_clothes[:loaded], x_clothes_test)
+)
 x_clothes_test, y_clothes_test = x_clothes_test[:tested], y_clothes_test[:tested]
 
 

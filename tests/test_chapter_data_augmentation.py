@@ -284,12 +284,14 @@ def test_small_turns_do_not_cost_what_half_turns_cost(trained, plain, chapter, r
 
 
 def test_validation_does_not_flatter_when_the_split_comes_first(chapter, digits, reported):
-    x_train, y_train, x_test, y_test = digits
+    x_train, y_train, _, _ = digits
     rng = np.random.default_rng(0)
-    pick, net = rng.permutation(50_000)[:1_000], chapter["start"](rng)
-    x, y = x_train[pick[:800]], np.tile(y_train[pick[:800]], 10)
-    chapter["learn"](net, rng, chapter["move"](rng, np.tile(x, (10, 1, 1)), **DISTORT), chapter["one_hot"][y], 400)
-    unseen = chapter["move"](rng, np.tile(x_train[pick[800:]], (10, 1, 1)), **DISTORT)
-    validation = 100 * np.mean(chapter["guesses_of"](net, unseen) == np.tile(y_train[pick[800:]], 10))
-    test = 100 * np.mean(chapter["guesses_of"](net, x_test) == y_test)
-    assert validation - test < least(reported, "aug-leak")
+    order, net = rng.permutation(50_000), chapter["start"](rng)
+    seen, unseen, others = order[:800], order[800:1000], order[-1000:]
+    x, y = chapter["five_copies"](x_train[seen]), np.tile(y_train[seen], 5)
+    chapter["learn"](net, rng, x, chapter["one_hot"][y], 400)
+    score = {}
+    for name, part in (("validation", unseen), ("new", others)):
+        guesses = chapter["guesses_of"](net, chapter["five_copies"](x_train[part]))
+        score[name] = 100 * np.mean(guesses == np.tile(y_train[part], 5))
+    assert score["validation"] - score["new"] < least(reported, "aug-leak") + 1  # 200 digits: an error of 2 points

@@ -654,7 +654,7 @@ calipers.show_interactive(
     knobs=knobs,
     alt="Six handwritten digits, 2, 3, 4, 5, 6 and 9, moved as the sliders say, with the answers "
     "of two nets under each. One slider picks the move (turn, shift, skew, zoom, crumple), the "
-    "other its strength. The stronger the move, the more answers go wrong, the plain net's first.",
+    "other its strength. The stronger the move, the more answers go wrong.",
 )
 
 # %% [markdown]
@@ -717,8 +717,9 @@ calipers.show_interactive(
 )
 
 # %% [markdown]
-# Follow the diagonal: with a blur 8 pixels wide a displacement of 5.6 bends the digit, with a blur of 1 it leaves dust.
+# Push the displacement to 5.6: with a blur 8 pixels wide it bends the digit, with a blur of 1 it leaves dust.
 #
+# (sec-aug-harm)=
 # ## Which moves help, and which hurt
 #
 # **Is every move that leaves a picture a picture worth its copies?** Each move alone, on the same 1,000 digits, at the same number of steps. Two
@@ -1394,7 +1395,7 @@ calipers.record(
 # %% [markdown]
 # Pixels that end at 1 came out as bright as {glue:text}`aug-bright-default.mean:.0f`, and no error was raised. Look at what your pipeline makes, always.
 #
-# **A move that breaks the label.** The half turn [above](sec-aug-experiment) looks like the other moves in code, one number larger. Only the accuracy class by class, on held-back
+# **A move that breaks the label.** The half turn [above](sec-aug-harm) looks like the other moves in code, one number larger. Only the accuracy class by class, on held-back
 # data, tells them apart.
 #
 # ## Exercises
@@ -1547,8 +1548,8 @@ for width in (4, 2, 1):
 # :class: dropdown
 # ````
 #
-# Cross-entropy is linear in the target: $-\sum_k (\lambda t_k + (1 - \lambda) t'_k) \log p_k$. A net that has learned the mixture gives both classes some probability, and its largest one
-# is right at most as often as the larger share says which label to count: with $\lambda$ near a half there is no right answer. Measure accuracy on unmixed examples.
+# Cross-entropy is linear in the target: $-\sum_k (\lambda t_k + (1 - \lambda) t'_k) \log p_k$. A net that has learned the mixture gives both classes some probability. Which of
+# the two labels should count as right? With $\lambda$ near a half there is no answer, and the training accuracy tells of the mixing, not of the net. Measure accuracy on unmixed examples.
 
 # %%
 rng = np.random.default_rng(2)
@@ -1581,7 +1582,7 @@ assert np.allclose(mixed, apart[:, 0])
 for name in policies:
     curve = []
     for pixels in range(5):
-        moved = np.roll(x_test, pixels, axis=2)  # the border is empty
+        moved = np.roll(x_test, pixels, axis=2)  # the border is almost empty
         right = [guesses_of(net, moved) == y_test for net in runs[name, few]["net"]]
         curve.append(100 * np.mean(right))
     print(name, np.round(curve, 1))
@@ -1628,7 +1629,7 @@ for _ in range(calipers.choose(smoke=1, quick=2, full=12)):
 #   {glue:text}`aug-changed-plain` to {glue:text}`aug-changed-five-fold`.
 # - Look places up, interpolate, and keep displacements smooth: all moves of this page are one function.
 # - At 1,000 digits distortions add {glue:text}`aug-distorted-gain`, on the net and the steps of this page; the gain shrinks as real digits come in. On
-#   clothes nothing was gained; mirroring photographs gave, at our small budget: {glue:text}`aug-photos-mirror.verdict`.
+#   clothes nothing was gained. The verdict on mirrored photographs, at our small budget: {glue:text}`aug-photos-mirror.verdict`.
 # - Compare at equal steps, split before you expand, look class by class, and call models with `training=False`.
 #
 # **Further reading.** {cite:t}`simard2003` is short and still the best introduction to crumpling; {cite:t}`ciresan2010` took distorted digits and big dense nets further.

@@ -4,26 +4,27 @@
 # (ch-data-augmentation)=
 # # Data augmentation
 #
-# **How much is a distorted copy of an example worth?** It depends on whether the world distorts likewise. A dense net that
-# sees 1,000 digits reads {glue:text}`aug-plain-1000` of new ones. Turn, stretch and crumple the same 1,000 a little, ten
-# times each, and at the same number of steps it reads {glue:text}`aug-distorted-1000`: as if it had had about
-# {glue:text}`aug-worth-distorted.mean:,.0f` real digits. With 10,000 real digits the same distortions change the
-# accuracy by {glue:text}`aug-distorted-gain-10000`. On clothes, moves that look as harmless gain nothing, and half turns of digits *cost*
-# {glue:text}`aug-halfturn-loss.mean:.1f` points.
+# **How much is a distorted copy of an example worth?** It depends on whether the world distorts likewise. A dense net
+# that sees 1,000 digits reads {glue:text}`aug-plain-1000` of new ones. Turn, stretch and crumple the same 1,000 a little,
+# ten times each, and at the same number of steps it reads {glue:text}`aug-distorted-1000`: as if it had had about
+# {glue:text}`aug-worth-distorted.mean:,.0f` real digits. With 10,000 real digits the same distortions change the accuracy
+# by {glue:text}`aug-distorted-gain-10000`. On clothes, moves that look as harmless gain nothing, and half turns of digits
+# *cost* {glue:text}`aug-halfturn-loss.mean:.1f` points.
 #
 # :::{admonition} Before you start
 # :class: tip
 #
-# **You will learn** what copies can teach a net and what they cannot; how to turn, skew, zoom, shift and crumple a picture in
-# a few lines of NumPy and SciPy; how to tell a move that keeps the label from one that breaks it; and what augmentation
-# does inside a model, in the input pipeline, and at test time.
+# **You will learn** what copies can teach a net and what they cannot; how to turn, skew, zoom, shift and crumple a
+# picture in a few lines of NumPy and SciPy; how to tell a move that keeps the label from one that breaks it; and what
+# augmentation does inside a model, in the input pipeline, and at test time.
 #
 # **You need** {ref}`the first network <ch-first-network>`, a little probability (mean and variance), and for two sections
 # {ref}`convolutional networks <ch-convolutional-networks>`. Words set like {term}`epoch` lead to the
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** half an hour to read. The code has a budget of a hundred seconds in the quick profile on two CPU cores, and about
-# two to three hours in the full one, most of which goes into the lecture's rungs. The last line of this page says what it took.
+# **It takes** half an hour to read. The code has a budget of a hundred seconds in the quick profile on two CPU cores, and
+# about two to three hours in the full one, most of which goes into the lecture's rungs. The last line of this page says
+# what it took.
 # :::
 
 # %%
@@ -76,8 +77,8 @@ photos_tested = calipers.choose(smoke=64, quick=5_000, full=10_000)
 few = 1_000  # digits, where one size has to do
 
 # %% [markdown]
-# The data are MNIST's digits {cite}`lecun1998`, grey values from 0 to 1. The last sixth of the training digits is held back:
-# whatever is *chosen* on this page was chosen on it.
+# The data are MNIST's digits {cite}`lecun1998`, grey values from 0 to 1. The last sixth of the training digits is held
+# back: whatever is *chosen* on this page was chosen on it.
 
 # %%
 (x_train, y_train), (x_test, y_test) = calipers.datasets.load("mnist")
@@ -91,36 +92,38 @@ x_train.shape, x_test.shape, pool
 # %% [markdown]
 # ## What copies can teach
 #
-# **What do we change when we add altered copies?** The loss. Let $T$ be a random *move*: a shift, a turn, a scratch, drawn
-# anew for each copy. {term}`Data augmentation` trains on the loss averaged over moves,
+# **What do we change when we add altered copies?** The loss. Let $T$ be a random *move*: a shift, a turn, a scratch,
+# drawn anew for each copy. {term}`Data augmentation` trains on the loss averaged over moves,
 #
 # $$ L_{\text{aug}} = \frac1N \sum_{i=1}^N \operatorname{E}_T\, \ell(T x_i, y_i) , $$ (eq-aug-loss)
 #
-# where $\ell$ is the loss of one example and the label $y_i$ stays what it was. A training set with copies, or a fresh move for every
-# example at every step, are two ways to estimate this mean. So augmentation is a statement: **the move does not change
-# the label.** If that is true, we tell the net something it did not know. If not, we teach it something false.
+# where $\ell$ is the loss of one example and the label $y_i$ stays what it was. A training set with copies, or a fresh
+# move for every example at every step, are two ways to estimate this mean. So augmentation is a statement: **the move
+# does not change the label.** If that is true, we tell the net something it did not know. If not, we teach it something
+# false.
 #
 # ### If the move is harmless, variance falls
 #
 # Suppose that moved examples are as likely as the original ones: $Tx$ has the same distribution as $x$. Whatever we
-# average over examples, a gradient for instance, call it $g(x)$. With moves we average $\bar g(x) = \operatorname{E}_T\, g(Tx)$
-# instead. Both have the same mean, because $Tx$ is distributed like $x$. Their variances differ. Split the variance of $g(Tx)$ by
-# what $x$ decides and what $T$ decides:
+# average over examples, a gradient for instance, call it $g(x)$. With moves we average
+# $\bar g(x) = \operatorname{E}_T\, g(Tx)$ instead. Both have the same mean, because $Tx$ is distributed like $x$. Their
+# variances differ. Split the variance of $g(Tx)$ by what $x$ decides and what $T$ decides:
 #
 # $$ \operatorname{Var} g(Tx) = \operatorname{Var} \bar g(x) + \operatorname{E}_x \operatorname{Var}_T\, g(Tx) . $$ (eq-aug-variance)
 #
-# The left side is $\operatorname{Var} g(x)$, so the averaged quantity varies *less*, by exactly what the move alone makes it vary.
-# {cite:t}`chen2020` build a whole theory on this observation. It also says when nothing is to be gained: if $g$ does not feel
-# the move, the last term is zero. And the assumption is never quite true. Digits are centred, so shifted digits are *not* as likely; then
-# $\bar g$ has another mean than $g$, and we trade variance for {term}`bias`. With few examples variance is what hurts, and the trade
-# is a bargain. With many it need not be.
+# The left side is $\operatorname{Var} g(x)$, so the averaged quantity varies *less*, by exactly what the move alone makes
+# it vary. {cite:t}`chen2020` build a whole theory on this observation. It also says when nothing is to be gained: if $g$
+# does not feel the move, the last term is zero. And the assumption is never quite true. Digits are centred, so shifted
+# digits are *not* as likely; then $\bar g$ has another mean than $g$, and we trade variance for an error that no
+# averaging removes. With few examples variance is what hurts, and the trade is a bargain. With many it need not be.
 #
 # (sec-aug-penalty)=
 # ### If the move is small, it is a penalty
 #
-# Let the move shift the input by a small random $\epsilon \tau$: a direction $\tau$, which may depend on the picture, times a random number
-# $\epsilon$ with mean 0 and variance $s^2$. Say the net's logits $z$ then move by $\epsilon u$, to first order. Expand the
-# {term}`cross-entropy` to second order in $\epsilon$. Its first derivative by the logits is $p_k - t_k$, its second
+# Let the move shift the input by a small random $\epsilon \tau$: a direction $\tau$, which may depend on the picture,
+# times a random number $\epsilon$ with mean 0 and variance $s^2$. Say the net's logits $z$ then move by $\epsilon u$, to
+# first order. Expand the {term}`cross-entropy` to second order in $\epsilon$. Its first derivative by the logits is
+# $p_k - t_k$, its second
 #
 # $$ H_{jk} = p_j [j = k] - p_j\, p_k , $$ (eq-aug-hessian)
 #
@@ -128,23 +131,25 @@ x_train.shape, x_test.shape, pool
 #
 # $$ L_{\text{aug}} \approx L + \frac{s^2}{2} \Bigl( \sum_{j,k} u_j H_{jk} u_k + \sum_k (p_k - t_k)\, z''_k \Bigr) , $$ (eq-aug-penalty)
 #
-# where $z''$ is the second derivative of the logits along the move. For a ReLU net it is zero almost everywhere when the move is a straight
-# one. What remains is never negative: a price on every logit that moves. **Augmentation pays the net for not feeling the
-# move.** For squared error and Gaussian noise this is the classical result of {cite:t}`bishop1995noise`; {numref}`ex-aug-ridge` derives its
-# simplest case, in which noise is exactly an $L^2$ penalty.
+# where $z''$ is the second derivative of the logits along the move. For a ReLU net it is zero almost everywhere when the
+# move is a straight one. What remains is never negative: a price on every logit that moves. **Augmentation pays the net
+# for not feeling the move.** For squared error and Gaussian noise this is the classical result of
+# {cite:t}`bishop1995noise`; {numref}`ex-aug-ridge` derives its simplest case, in which noise is exactly an $L^2$ penalty.
 #
 # ## How to move a picture
 #
-# **Where does each new pixel come from?** Ask it that way round. If we sent each old pixel to its new place, some new places
-# would receive nothing ({numref}`ex-aug-holes` shows the holes). So for every place $(i, j)$ of the new picture we say where to
-# *look* in the old one, $(r, c)$. That place lies between four pixels. With $i' = \lfloor r \rfloor$, $j' = \lfloor c \rfloor$,
-# $\alpha = r - i'$ and $\beta = c - j'$, {term}`bilinear interpolation` weights them by nearness:
+# **Where does each new pixel come from?** Ask it that way round. If we sent each old pixel to its new place, some new
+# places would receive nothing ({numref}`ex-aug-holes` shows the holes). So for every place $(i, j)$ of the new picture we
+# say where to *look* in the old one, $(r, c)$. That place lies between four pixels. With $i' = \lfloor r \rfloor$,
+# $j' = \lfloor c \rfloor$, $\alpha = r - i'$ and $\beta = c - j'$, {term}`bilinear interpolation` weights them by
+# nearness:
 #
 # $$ x'_{i,j} = (1-\alpha)(1-\beta)\, x_{i',j'} + (1-\alpha)\beta\, x_{i',j'+1}
 #    + \alpha(1-\beta)\, x_{i'+1,j'} + \alpha\beta\, x_{i'+1,j'+1} . $$ (eq-aug-bilinear)
 #
-# Outside there is background, 0. All that distinguishes one move from another is the map of places to look at. Measured from the picture's middle, a
-# turn by $\theta$, a skew $k$ and zooms $\zeta_r, \zeta_c$ multiply by a matrix, and a shift adds:
+# Outside there is background, 0. All that distinguishes one move from another is the map of places to look at. Measured
+# from the picture's middle, a turn by $\theta$, a skew $k$ and zooms $\zeta_r, \zeta_c$ multiply by a matrix, and a shift
+# adds:
 #
 # $$ \begin{pmatrix} r \\ c \end{pmatrix} =
 #    \begin{pmatrix} \cos\theta & -\sin\theta \\ \sin\theta & \cos\theta \end{pmatrix}
@@ -155,23 +160,25 @@ x_train.shape, x_test.shape, pool
 # ### Crumpling
 #
 # An {term}`elastic distortion` adds to each place a random displacement of its own, smooth enough that neighbours move
-# together {cite}`simard2003`. Take white noise, blur it with a Gaussian of width $\sigma$, and scale it so that a displacement has the standard
-# deviation $s$ (in pixels), once for the rows and once for the columns. Two numbers, then: how far, and how smooth. What do they do?
+# together {cite}`simard2003`. Take white noise, blur it with a Gaussian of width $\sigma$, and scale it so that a
+# displacement has the standard deviation $s$ (in pixels), once for the rows and once for the columns. Two numbers, then:
+# how far, and how smooth. What do they do?
 #
-# Blurring makes the correlation of two displacements $d$ pixels apart a Gaussian again, of width $\sqrt2\, \sigma$, because it is the blur's product
-# with its own shifted copy, summed: $e^{-d^2 / 4\sigma^2}$. Neighbours therefore differ by a random number with
+# Blurring makes the correlation of two displacements $d$ pixels apart a Gaussian again, of width $\sqrt2\, \sigma$,
+# because it is the blur's product with its own shifted copy, summed: $e^{-d^2 / 4\sigma^2}$. Neighbours therefore differ
+# by a random number with
 #
 # $$ \operatorname{Var}\,(\text{difference}) = 2 s^2 \bigl(1 - e^{-1/4\sigma^2}\bigr) \approx \frac{s^2}{2\sigma^2} . $$ (eq-aug-tear)
 #
-# If neighbours differ by about one pixel, places change their order and the picture *tears*. So $s$ may be large as long as
-# $s / (\sqrt2\, \sigma)$ stays well below 1. {cite:t}`simard2003` chose $\sigma = 4$ and a scale $\alpha = 34$ for noise uniform between −1 and 1.
-# That noise has variance $1/3$, and the blur divides it by $4 \pi \sigma^2$, so $s = \alpha / (\sigma \sqrt{12 \pi}) = 1.38$ pixels,
-# and neighbours differ by 0.24.
+# If neighbours differ by about one pixel, places change their order and the picture *tears*. So $s$ may be large as long
+# as $s / (\sqrt2\, \sigma)$ stays well below 1. {cite:t}`simard2003` chose $\sigma = 4$ and a scale $\alpha = 34$ for
+# noise uniform between −1 and 1. That noise has variance $1/3$, and the blur divides it by $4 \pi \sigma^2$, so
+# $s = \alpha / (\sigma \sqrt{12 \pi}) = 1.38$ pixels, and neighbours differ by 0.24.
 #
 # ## From scratch in NumPy
 #
-# Three functions: look up, say where to look, and one rumpled sheet for all. The sheet is large, and each digit is laid on a random place of it:
-# blurring once costs less than blurring for each digit.
+# Three functions: look up, say where to look, and one rumpled sheet for all. The sheet is large, and each digit is laid
+# on a random place of it: blurring once costs less than blurring for each digit.
 
 # %%
 def look_up(images, rows, columns):
@@ -240,7 +247,8 @@ def five_copies(images):
 
 
 # %% [markdown]
-# **Is it right?** SciPy and Keras can look up places too. Give all three a turn, a skew, a zoom, a shift and a crumple at once.
+# **Is it right?** SciPy and Keras can look up places too. Give all three a turn, a skew, a zoom, a shift and a crumple at
+# once.
 
 # %%
 rng = np.random.default_rng(0)
@@ -277,7 +285,8 @@ calipers.record(
 
 
 # %% [markdown]
-# Neighbouring displacements differ as equation {eq}`eq-aug-tear` says (measured over predicted: {glue:text}`aug-tear-ratio.mean:.2f`).
+# Neighbouring displacements differ as equation {eq}`eq-aug-tear` says (measured over predicted:
+# {glue:text}`aug-tear-ratio.mean:.2f`).
 #
 # Now a net that learns from the copies: 784 inputs, 100 ReLU units, ten logits, Adam {cite}`kingma2015` with a
 # {term}`warm-up` and a cosine. Targets are rows of probabilities, so that a mixture of two labels is as good as one.
@@ -379,17 +388,19 @@ calipers.record(
 # (sec-aug-experiment)=
 # ## The experiment: how many digits is a copy worth?
 #
-# **Does the gain last when real data grow?** Draw 300 to 10,000 of the training digits. Train the same net from the same start three times: on the
-# digits as they are (*plain*), with four one-pixel shifts of each (*five-fold*, the lecture's expansion), and on copies that are turned by up to
-# 15 degrees, skewed by up to 0.2, zoomed by up to a tenth, shifted by up to a pixel and crumpled (*distorted*). All get the same number of steps of 100 images. Equal
-# *epochs* would give five-fold sets five times the steps, and we could not tell which of the two had helped.
+# **Does the gain last when real data grow?** Draw 300 to 10,000 of the training digits. Train the same net from the same
+# start three times: on the digits as they are (*plain*), with four one-pixel shifts of each (*five-fold*, the lecture's
+# expansion), and on copies that are turned by up to 15 degrees, skewed by up to 0.2, zoomed by up to a tenth, shifted by
+# up to a pixel and crumpled (*distorted*). All get the same number of steps of 100 images. Equal *epochs* would give
+# five-fold sets five times the steps, and we could not tell which of the two had helped.
 #
 # :::{admonition} How these settings were chosen
 # :class: note
 #
-# On the held-back digits, with seeds 100 to 102. At 1,000 digits and 500 steps we tried peaks of 0.001, 0.003, 0.01 and 0.03. Five-fold and distorted did
-# best or nearly so at 0.01, and plain gained 0.8 points more at 0.03; all share 0.01, so the gains below flatter augmentation by that much at most. The strengths of the moves are
-# our first guess but for the crumpling, which is Simard's. No setting on this page was scored on test images before the final run.
+# On the held-back digits, with seeds 100 to 102. At 1,000 digits and 500 steps we tried peaks of 0.001, 0.003, 0.01 and
+# 0.03. Five-fold and distorted did best or nearly so at 0.01, and plain was better at 0.03 by less than a point; all
+# share 0.01, so the gains below flatter augmentation by that much at most. The strengths of the moves are our first guess
+# but for the crumpling, which is Simard's. No setting on this page was scored on test images before the final run.
 # :::
 
 # %%
@@ -540,16 +551,19 @@ calipers.show(
 #
 # (The figure after ± beside a gain is its noise: half of the 95 % interval of the paired difference over the seeds.)
 #
-# Three readings. **More data help, and so do copies**: at 1,000 digits five-fold copies add {glue:text}`aug-five-fold-gain` and distorted ones
-# {glue:text}`aug-distorted-gain`. **There is an exchange rate**: five-fold, 1,000 digits do as well as about {glue:text}`aug-worth-five-fold.mean:,.0f` plain
-# ones, distorted as well as {glue:text}`aug-worth-distorted.mean:,.0f`. (We read this off the plain curve, which ends at the largest set; a worth at that end means "at least".) **The gain
-# shrinks** as real digits come in, by {glue:text}`aug-gain-shrinks` from 300 to 10,000, as equation {eq}`eq-aug-variance` leads one to expect: variance is what few
-# examples have too much of. Part of the shrinking is our budget, though. Distorted digits are harder to fit, and some hundred steps of a small net do not
+# Three readings. **More data help, and so do copies**: at 1,000 digits five-fold copies add
+# {glue:text}`aug-five-fold-gain` and distorted ones {glue:text}`aug-distorted-gain`. **There is an exchange rate**:
+# five-fold, 1,000 digits do as well as about {glue:text}`aug-worth-five-fold.mean:,.0f` plain ones, distorted as well as
+# {glue:text}`aug-worth-distorted.mean:,.0f`. (We read this off the plain curve, which ends at the largest set; a worth at
+# that end means "at least".) **The gain shrinks** as real digits come in, by {glue:text}`aug-gain-shrinks` from 300 to
+# 10,000, as equation {eq}`eq-aug-variance` leads one to expect: variance is what few examples have too much of. Part of
+# the shrinking is our budget, though. Distorted digits are harder to fit, and some hundred steps of a small net do not
 # fit them. The full profile trains ten times as long.
 #
 # ### Does the net now feel the move less?
 #
-# Equation {eq}`eq-aug-penalty` says that the net is paid for that. Shift each test digit by one pixel in the four directions, and count the answers that change.
+# Equation {eq}`eq-aug-penalty` says that the net is paid for that. Shift each test digit by one pixel in the four
+# directions, and count the answers that change.
 
 # %%
 def answers_changed(net):
@@ -581,12 +595,14 @@ calipers.record(
 )
 
 # %% [markdown]
-# Of the plain net's answers a shift by one pixel changes {glue:text}`aug-changed-plain`, of the five-fold net's {glue:text}`aug-changed-five-fold`, of the distorted
-# net's {glue:text}`aug-changed-distorted`. Nobody built this steadiness in: the copies taught it.
+# Of the plain net's answers a shift by one pixel changes {glue:text}`aug-changed-plain`, of the five-fold net's
+# {glue:text}`aug-changed-five-fold`, of the distorted net's {glue:text}`aug-changed-distorted`. Nobody built this
+# steadiness in: the copies taught it.
 #
 # ### A gallery
 #
-# Move the sliders. Under each digit stand two answers: of the plain net and of the distorted one, both trained on 1,000 digits.
+# Move the sliders. Under each digit stand two answers: of the plain net and of the distorted one, both trained on 1,000
+# digits.
 
 # %%
 shown = [int(np.flatnonzero(y_test == k)[0]) for k in (2, 3, 4, 5, 6, 9)]
@@ -658,8 +674,9 @@ calipers.show_interactive(
 )
 
 # %% [markdown]
-# Turned four steps, by 80 degrees, hardly a person would read them either. A move is safe up to some strength, and not beyond.
-# For crumpling the two numbers of equation {eq}`eq-aug-tear` set the limit. Here is one digit, with the probabilities that the distorted net gives.
+# Turned four steps, by 80 degrees, hardly a person would read them either. A move is safe up to some strength, and not
+# beyond. For crumpling the two numbers of equation {eq}`eq-aug-tear` set the limit. Here is one digit, with the
+# probabilities that the distorted net gives.
 
 # %%
 sheets = {
@@ -722,8 +739,9 @@ calipers.show_interactive(
 # (sec-aug-harm)=
 # ## Which moves help, and which hurt
 #
-# **Is every move that leaves a picture a picture worth its copies?** Each move alone, on the same 1,000 digits, at the same number of steps. Two
-# moves are suspects: mirroring, which no writer does, and turning by up to half a turn either way.
+# **Is every move that leaves a picture a picture worth its copies?** Each move alone, on the same 1,000 digits, at the
+# same number of steps. Two moves are suspects: mirroring, which no writer does, and turning by up to half a turn either
+# way.
 
 # %%
 table = {"plain": runs["plain", few], "distorted": runs["distorted", few]}
@@ -793,17 +811,18 @@ calipers.show(
 # | mirror | {glue:text}`aug-move-mirror` | {glue:text}`aug-move-mirror.difference:.2f` ± {glue:text}`aug-move-mirror.noise:.2f` | {glue:text}`aug-move-mirror.verdict` |
 # | half turn | {glue:text}`aug-move-half-turn` | {glue:text}`aug-move-half-turn.difference:.2f` ± {glue:text}`aug-move-half-turn.noise:.2f` | {glue:text}`aug-move-half-turn.verdict` |
 #
-# Crumpling alone does most of the work. Half turns cost {glue:text}`aug-halfturn-loss`, and for 6 and 9, which they make into each other,
-# {glue:text}`aug-halfturn-six-nine`; a 1, which stays a 1, loses {glue:text}`aug-halfturn-one`. Mirroring costs the 5
-# {glue:text}`aug-mirror-five` and the 2, the usual example, {glue:text}`aug-mirror-two`: here a mirrored 2 takes more from the fives than from the twos. An average over all digits hides this. {cite:t}`balestriero2022`
-# found the same at scale: augmentation that helps on average can ruin single classes.
+# Crumpling alone does most of the work. Half turns cost {glue:text}`aug-halfturn-loss`, and for 6 and 9, which they make
+# into each other, {glue:text}`aug-halfturn-six-nine`; a 1, which stays a 1, loses {glue:text}`aug-halfturn-one`.
+# Mirroring costs the 5 {glue:text}`aug-mirror-five` and the 2, the usual example, {glue:text}`aug-mirror-two`: here a
+# mirrored 2 takes more from the fives than from the twos. An average over all digits hides this.
+# {cite:t}`balestriero2022` found the same at scale: augmentation that helps on average can ruin single classes.
 #
 # ## The same in Keras
 #
-# Keras has the moves as layers. Their amounts come in units of their own: `RandomRotation` wants a share of a full turn (so 0.1 means 36 degrees
-# either way), `RandomTranslation` and `RandomZoom` shares of the picture's side; and what lies outside is reflected unless `fill_mode` says otherwise.
-# **Do copies made by these layers teach the same?** Five copies of 1,000 digits, turned, shifted and zoomed by the layers, against five by our
-# function, for the same net.
+# Keras has the moves as layers. Their amounts come in units of their own: `RandomRotation` wants a share of a full turn
+# (so 0.1 means 36 degrees either way), `RandomTranslation` and `RandomZoom` shares of the picture's side; and what lies
+# outside is reflected unless `fill_mode` says otherwise. **Do copies made by these layers teach the same?** Five copies
+# of 1,000 digits, turned, shifted and zoomed by the layers, against five by our function, for the same net.
 
 # %%
 def by_layers(seed, images):
@@ -871,16 +890,19 @@ calipers.record(
 )
 
 # %% [markdown]
-# Ours {glue:text}`aug-by-ours` with one look-up, {glue:text}`aug-by-thrice` with three ({glue:text}`aug-by-thrice.verdict`); Keras's layers {glue:text}`aug-by-layers`, which is
-# {glue:text}`aug-layers-apart` from the latter. (Our first version compared the layers with a single look-up, with the same bound of a point either way, and missed it: the layers did
-# worse. Three layers look up one after another, and each look-up between pixels blurs, so the fair rival is our function in three goes.)
+# Ours {glue:text}`aug-by-ours` with one look-up, {glue:text}`aug-by-thrice` with three
+# ({glue:text}`aug-by-thrice.verdict`); Keras's layers {glue:text}`aug-by-layers`, which is {glue:text}`aug-layers-apart`
+# from the latter. (Our first version compared the layers with a single look-up, with the same bound of a point either
+# way, and missed it: the layers did worse. Three layers look up one after another, and each look-up between pixels blurs,
+# so the fair rival is our function in three goes.)
 #
 # ### Inside the model, or before it?
 #
-# The layers can stand at the head of the model, or work on the data before `fit` sees them. *Inside*, every epoch sees fresh moves, they run where the
-# model runs, and they are saved with it: whoever loads the model has the same preprocessing. *Before it*, in the {term}`input pipeline`, any
-# NumPy function will do, results can be cached and looked at, and the model stays the model. What matters is that **moves belong to training**. Keras
-# turns the layers off in `predict` and `evaluate`. It does not when you call the model like a function:
+# The layers can stand at the head of the model, or work on the data before `fit` sees them. *Inside*, every epoch sees
+# fresh moves, they run where the model runs, and they are saved with it: whoever loads the model has the same
+# preprocessing. *Before it*, in the {term}`input pipeline`, any NumPy function will do, results can be cached and looked
+# at, and the model stays the model. What matters is that **moves belong to training**. Keras turns the layers off in
+# `predict` and `evaluate`. It does not when you call the model like a function:
 
 # %%
 core = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
@@ -916,15 +938,17 @@ calipers.record(
 
 
 # %% [markdown]
-# Called plainly, the model moved its input and changed {glue:text}`aug-inside-called` of 100 answers. Write `model(x, training=False)`.
+# Called plainly, the model moved its input and changed {glue:text}`aug-inside-called` of 100 answers. Write
+# `model(x, training=False)`.
 #
 # (sec-aug-rungs)=
 # ## The lecture's rungs
 #
-# The lecture's ladder has two rungs in this chapter: five-fold copies take its convolutional net from 99.23 to 99.37 %, and with distortions
-# {cite:t}`simard2003` reached 99.6 %. The full profile climbs them as they stand: 50,000 digits, 20 and 40 maps, two million images a net, and a
-# bound at each figure. On two cores that takes hours. **The quick profile cannot reach these figures and does not try**: it asks for the
-# *order* of the rungs, with 1,000 digits, 8 and 16 maps and {glue:text}`aug-rung-steps.mean:.0f` steps. The net has batch normalisation, which the lecture's has not.
+# The lecture's ladder has two rungs in this chapter: five-fold copies take its convolutional net from 99.23 to 99.37 %,
+# and with distortions {cite:t}`simard2003` reached 99.6 %. The full profile climbs them as they stand: 50,000 digits, 20
+# and 40 maps, two million images a net, and a bound at each figure. On two cores that takes hours. **The quick profile
+# cannot reach these figures and does not try**: it asks for the *order* of the rungs, with 1,000 digits, 8 and 16 maps
+# and {glue:text}`aug-rung-steps.mean:.0f` steps. The net has batch normalisation, which the lecture's has not.
 
 # %%
 def rung_net():
@@ -1029,13 +1053,15 @@ for name, bound in zip(policies[1:], least):
 # | five-fold | {glue:text}`aug-rung-five-fold` | {glue:text}`aug-rung-five-fold.difference:.2f` ± {glue:text}`aug-rung-five-fold.noise:.2f` | {glue:text}`aug-rung-five-fold.verdict` | 99.37 % |
 # | distorted | {glue:text}`aug-rung-distorted` | {glue:text}`aug-rung-distorted.difference:.2f` ± {glue:text}`aug-rung-distorted.noise:.2f` | {glue:text}`aug-rung-distorted.verdict` | 99.60 % |
 #
-# Both kinds of copies stand clear of plain. Of the step between them this profile says: {glue:text}`aug-rung-distorted.verdict`.
+# Both kinds of copies stand clear of plain. Of the step between them this profile says:
+# {glue:text}`aug-rung-distorted.verdict`.
 #
 # ## Clothes and photographs
 #
-# **Does the recipe carry over?** Mirroring is harmless for clothes and for photographs: a pullover in the mirror is a pullover. So are small shifts, made
-# here by cropping a padded picture. {term}`Cutout` blanks a random square {cite}`devries2017`; {term}`mixup` trains on
-# $\lambda x_1 + (1 - \lambda) x_2$ with the labels mixed likewise, $\lambda$ drawn from a beta distribution {cite}`zhang2018mixup`.
+# **Does the recipe carry over?** Mirroring is harmless for clothes and for photographs: a pullover in the mirror is a
+# pullover. So are small shifts, made here by cropping a padded picture. {term}`Cutout` blanks a random square
+# {cite}`devries2017`; {term}`mixup` trains on $\lambda x_1 + (1 - \lambda) x_2$ with the labels mixed likewise, $\lambda$
+# drawn from a beta distribution {cite}`zhang2018mixup`.
 
 # %%
 def mirrored(rng, images):
@@ -1195,12 +1221,14 @@ for name in ("plain", "mixup"):
 # | plain, three times the steps | {glue:text}`aug-clothes-plain-long` | – | – |
 # | mirror and crop, likewise | {glue:text}`aug-clothes-mirror-and-crop-long` | {glue:text}`aug-clothes-mirror-and-crop-long.difference:.2f` ± {glue:text}`aug-clothes-mirror-and-crop-long.noise:.2f` (long against long) | {glue:text}`aug-clothes-mirror-and-crop-long.verdict` |
 #
-# **On clothes the easy win is not there.** None of the moves breaks a label, and the best of the five changes {glue:text}`aug-clothes-best-gain`. The pictures were cut,
-# centred and turned by machine: new clothes come in the *same* pose as the old ones, so a net that bears shifts bears something that never comes. And
-# it pays: mirror and crop together cost {glue:text}`aug-clothes-cost` at this budget. Three times the steps take {glue:text}`aug-clothes-cost-saved` of
-# that away, which tells the cost of *learning* more varied pictures from the cost of wrong ones. This is a dense net and 4,000 pictures; other nets and longer trainings may gain. (We looked first on held-back
-# clothes, at peaks of 0.003 and 0.01 and with 1,000 and 4,000 pictures.) Mixup changes the calibration error from
-# {glue:text}`aug-clothes-error-plain` to {glue:text}`aug-clothes-error-mixup` ({glue:text}`aug-clothes-error-mixup.verdict`).
+# **On clothes the easy win is not there.** None of the moves breaks a label, and the best of the five changes
+# {glue:text}`aug-clothes-best-gain`. The pictures were cut, centred and turned by machine: new clothes come in the *same*
+# pose as the old ones, so a net that bears shifts bears something that never comes. And it pays: mirror and crop together
+# cost {glue:text}`aug-clothes-cost` at this budget. Three times the steps take {glue:text}`aug-clothes-cost-saved` of
+# that away, which tells the cost of *learning* more varied pictures from the cost of wrong ones. This is a dense net and
+# 4,000 pictures; other nets and longer trainings may gain. (We looked first on held-back clothes, at peaks of 0.003 and
+# 0.01 and with 1,000 and 4,000 pictures.) Mixup changes the calibration error from {glue:text}`aug-clothes-error-plain`
+# to {glue:text}`aug-clothes-error-mixup` ({glue:text}`aug-clothes-error-mixup.verdict`).
 #
 # CIFAR-10's photographs {cite}`krizhevsky2009` should be another matter: things face left or right and stand anywhere.
 
@@ -1266,15 +1294,18 @@ calipers.record("aug-photos-number", photos, title="Photographs to learn from")
 # | cutout, 10 pixels | {glue:text}`aug-photos-cutout` | {glue:text}`aug-photos-cutout.difference:.2f` ± {glue:text}`aug-photos-cutout.noise:.2f` | {glue:text}`aug-photos-cutout.verdict` |
 # | mixup, 0.4 | {glue:text}`aug-photos-mixup` | {glue:text}`aug-photos-mixup.difference:.2f` ± {glue:text}`aug-photos-mixup.noise:.2f` | {glue:text}`aug-photos-mixup.verdict` |
 #
-# Mirroring changes {glue:text}`aug-photos-mirror.difference:.2f` ± {glue:text}`aug-photos-mirror.noise:.2f` points here: {glue:text}`aug-photos-mirror.verdict`. We claim no more, and no bound
-# hangs on it. The net is tiny, it learns from {glue:text}`aug-photos-number` photographs for a hundred and fifty steps in quick, and three seeds leave much noise. The full profile has 40,000 photographs and
-# forty times the steps. Cutout and mixup earned their fame with long trainings of large nets, and this budget says nothing against that. (A first quick run had 4,000
-# photographs and twice the steps, and the mirror's gain did not clear its noise there either; it was too slow, so we cut both. Both runs were scored on the test photographs.)
+# Mirroring changes {glue:text}`aug-photos-mirror.difference:.2f` ± {glue:text}`aug-photos-mirror.noise:.2f` points here:
+# {glue:text}`aug-photos-mirror.verdict`. We claim no more, and no bound hangs on it. The net is tiny, it learns from
+# {glue:text}`aug-photos-number` photographs for a hundred and fifty steps in quick, and three seeds leave much noise. The
+# full profile has 40,000 photographs and forty times the steps. Cutout and mixup earned their fame with long trainings of
+# large nets, and this budget says nothing against that. (A first quick run had 4,000 photographs and twice the steps, and
+# the mirror's gain did not clear its noise there either; it was too slow, so we cut both. Both runs were scored on the
+# test photographs.)
 #
 # ## Moves at test time
 #
-# **Can a finished net use them too?** {term}`Test-time augmentation` shows it several views of one picture and averages its probabilities. Take the five
-# one-pixel shifts, and count both flows: wrong answers mended, and right answers broken.
+# **Can a finished net use them too?** {term}`Test-time augmentation` shows it several views of one picture and averages
+# its probabilities. Take the five one-pixel shifts, and count both flows: wrong answers mended, and right answers broken.
 
 # %%
 views = five_copies(x_test).reshape(5 * len(x_test), -1)
@@ -1316,14 +1347,18 @@ for name in ("plain", "distorted"):
 #
 # The [ledger](claims.md) keeps the account.
 #
-# - **"More, or artificially expanded, data is an easy win"** {cite}`schonhuth2019`. For digits, yes: {glue:text}`aug-distorted-gain` at 1,000 of them. For clothes and a
-#   dense net, no: {glue:text}`aug-clothes-best-gain` at best. It is easy where we know a move that the world makes too.
-# - **99.23 → 99.37 % by five-fold copies, and 99.6 % by distortions.** In this profile (see [above](sec-aug-rungs)) five-fold copies add
-#   {glue:text}`aug-rung-five-fold-gain` to the convolutional net and distortions {glue:text}`aug-rung-distorted-gain`. In quick that is the order of the rungs, on
-#   1,000 digits; only the full profile is held to the figures.
-# - **350,000 images**, one slide says. Five times 50,000 is {glue:text}`aug-expanded-images.mean:,.0f`; other slides of the same lecture have it right.
-# - **The lecture turns a 5 by 15 degrees.** Alone, turns by up to 15 degrees change the accuracy by {glue:text}`aug-move-turn.difference:.2f` ±
-#   {glue:text}`aug-move-turn.noise:.2f` points; crumpling alone by {glue:text}`aug-move-crumple.difference:.2f` ± {glue:text}`aug-move-crumple.noise:.2f`.
+# - **"More, or artificially expanded, data is an easy win"** {cite}`schonhuth2019`. For digits, yes:
+#   {glue:text}`aug-distorted-gain` at 1,000 of them. For clothes and a dense net, no: {glue:text}`aug-clothes-best-gain`
+#   at best. It is easy where we know a move that the world makes too.
+# - **99.23 → 99.37 % by five-fold copies, and 99.6 % by distortions.** In this profile (see [above](sec-aug-rungs))
+#   five-fold copies add {glue:text}`aug-rung-five-fold-gain` to the convolutional net and distortions
+#   {glue:text}`aug-rung-distorted-gain`. In quick that is the order of the rungs, on 1,000 digits; only the full profile
+#   is held to the figures.
+# - **350,000 images**, one slide says. Five times 50,000 is {glue:text}`aug-expanded-images.mean:,.0f`; other slides of
+#   the same lecture have it right.
+# - **The lecture turns a 5 by 15 degrees.** Alone, turns by up to 15 degrees change the accuracy by
+#   {glue:text}`aug-move-turn.difference:.2f` ± {glue:text}`aug-move-turn.noise:.2f` points; crumpling alone by
+#   {glue:text}`aug-move-crumple.difference:.2f` ± {glue:text}`aug-move-crumple.noise:.2f`.
 
 # %%
 calipers.record(
@@ -1338,8 +1373,9 @@ calipers.record(
 # (sec-aug-traps)=
 # ## Where it goes wrong
 #
-# **Expand first, split later.** Five copies of each digit, shuffled, a fifth held back for validation: the copies' siblings are in the training set. The
-# validation accuracy then measures memory. For comparison, five copies each of digits that the net has never met.
+# **Expand first, split later.** Five copies of each digit, shuffled, a fifth held back for validation: the copies'
+# siblings are in the training set. The validation accuracy then measures memory. For comparison, five copies each of
+# digits that the net has never met.
 
 # %%
 def leak_experiment(seed):
@@ -1367,10 +1403,12 @@ calipers.record(
 )
 
 # %% [markdown]
-# It flatters by {glue:text}`aug-leak`. Split first. (Our first version held back *distorted* copies and compared them with plain test digits. It failed its bound, and rightly: distorted digits are
-# so much harder that leaked validation looked *worse* than the test. Validate on digits as they come.)
+# It flatters by {glue:text}`aug-leak`. Split first. (Our first version held back *distorted* copies and compared them
+# with plain test digits. It failed its bound, and rightly: distorted digits are so much harder that leaked validation
+# looked *worse* than the test. Validate on digits as they come.)
 #
-# **The range of grey values.** Some layers take pixels to run from 0 to 255 unless told otherwise. On values between 0 and 1 they make a white-out.
+# **The range of grey values.** Some layers take pixels to run from 0 to 255 unless told otherwise. On values between 0
+# and 1 they make a white-out.
 
 # %%
 bright = {}
@@ -1393,18 +1431,20 @@ calipers.record(
 )
 
 # %% [markdown]
-# Pixels that end at 1 came out as bright as {glue:text}`aug-bright-default.mean:.0f`, and no error was raised. Look at what your pipeline makes, always.
+# Pixels that end at 1 came out as bright as {glue:text}`aug-bright-default.mean:.0f`, and no error was raised. Look at
+# what your pipeline makes, always.
 #
-# **A move that breaks the label.** The half turn [above](sec-aug-harm) looks like the other moves in code, one number larger. Only the accuracy class by class, on held-back
-# data, tells them apart.
+# **A move that breaks the label.** The half turn [above](sec-aug-harm) looks like the other moves in code, one number
+# larger. Only the accuracy class by class, on held-back data, tells them apart.
 #
 # ## Exercises
 #
 # ```{exercise} How many images?
 # :label: ex-aug-count
 #
-# How many images does five-fold expansion make of 50,000? How many if all eight neighbouring shifts are used, and how many if each of those is also mirrored? Check the first with
-# `five_copies` on ten digits, and that the middle copy is the original.
+# How many images does five-fold expansion make of 50,000? How many if all eight neighbouring shifts are used, and how
+# many if each of those is also mirrored? Check the first with `five_copies` on ten digits, and that the middle copy is
+# the original.
 # ```
 #
 # ````{solution-start} ex-aug-count
@@ -1426,14 +1466,16 @@ assert np.array_equal(ten[10:20, 1:], x_train[:10, :-1])  # looked up one row ab
 # ```{exercise} Holes
 # :label: ex-aug-holes
 #
-# Enlarge a picture by 1.5 the wrong way round: send each old pixel to its rounded new place. Use a picture of ones. How many places in the middle stay empty? And with `look_up`?
+# Enlarge a picture by 1.5 the wrong way round: send each old pixel to its rounded new place. Use a picture of ones. How
+# many places in the middle stay empty? And with `look_up`?
 # ```
 #
 # ````{solution-start} ex-aug-holes
 # :class: dropdown
 # ````
 #
-# Along each side only two of three places receive a pixel, so $1 - (2/3)^2 = 5/9$ stay empty. Looking up asks each new place once, and leaves none.
+# Along each side only two of three places receive a pixel, so $1 - (2/3)^2 = 5/9$ stay empty. Looking up asks each new
+# place once, and leaves none.
 
 # %%
 ones = np.ones((1, 28, 28), "float32")
@@ -1456,16 +1498,18 @@ assert np.all(look_up(ones, r[None], c[None]) > 0.99)
 # ```{exercise} Noise is an L2 penalty
 # :label: ex-aug-ridge
 #
-# Linear regression: $\frac1N \sum_i (w \cdot x_i - y_i)^2$. Add noise of mean 0 and variance $s^2$ to every input and average over it. Show that the best weights are those of
-# ridge regression with strength $s^2$, and check with many noisy copies.
+# Linear regression: $\frac1N \sum_i (w \cdot x_i - y_i)^2$. Add noise of mean 0 and variance $s^2$ to every input and
+# average over it. Show that the best weights are those of ridge regression with strength $s^2$, and check with many noisy
+# copies.
 # ```
 #
 # ````{solution-start} ex-aug-ridge
 # :class: dropdown
 # ````
 #
-# $\operatorname{E}(w \cdot (x_i + \epsilon) - y_i)^2 = (w \cdot x_i - y_i)^2 + s^2 \lVert w \rVert^2$: the cross term vanishes on average, and $\operatorname{E}(w \cdot \epsilon)^2 = s^2 \lVert w
-# \rVert^2$. This is {eq}`eq-aug-penalty` without its "approximately".
+# $\operatorname{E}(w \cdot (x_i + \epsilon) - y_i)^2 = (w \cdot x_i - y_i)^2 + s^2 \lVert w \rVert^2$: the cross term
+# vanishes on average, and $\operatorname{E}(w \cdot \epsilon)^2 = s^2 \lVert w \rVert^2$. This is {eq}`eq-aug-penalty`
+# without its "approximately".
 
 # %%
 rng = np.random.default_rng(0)
@@ -1486,16 +1530,17 @@ assert np.allclose(ridge, by_copies, atol=0.02)
 # ```{exercise} Averaging over a group
 # :label: ex-aug-orbit
 #
-# Let $x$ be standard normal, so that $-x$ is as likely as $x$. Estimate $\operatorname{E}\, e^{x}$ from 100 draws, with and without the mirrored copies. Compute both variances by {eq}`eq-aug-variance`
-# and check them.
+# Let $x$ be standard normal, so that $-x$ is as likely as $x$. Estimate $\operatorname{E}\, e^{x}$ from 100 draws, with
+# and without the mirrored copies. Compute both variances by {eq}`eq-aug-variance` and check them.
 # ```
 #
 # ````{solution-start} ex-aug-orbit
 # :class: dropdown
 # ````
 #
-# $\operatorname{Var} e^x = e^2 - e$. The orbit average is $\cosh x$, with $\operatorname{E} \cosh^2 x = (e^2 + 1)/2$ and mean $\sqrt e$, so its variance is $(e^2 + 1)/2 - e$. The difference,
-# $(e^2 - 1)/2$, is what the mirror alone makes $e^{\pm x}$ vary: $\operatorname{E} \sinh^2 x$.
+# $\operatorname{Var} e^x = e^2 - e$. The orbit average is $\cosh x$, with $\operatorname{E} \cosh^2 x = (e^2 + 1)/2$ and
+# mean $\sqrt e$, so its variance is $(e^2 + 1)/2 - e$. The difference, $(e^2 - 1)/2$, is what the mirror alone makes
+# $e^{\pm x}$ vary: $\operatorname{E} \sinh^2 x$.
 
 # %%
 x = np.random.default_rng(1).normal(size=(20_000, 100))
@@ -1514,15 +1559,17 @@ assert np.isclose(100 * orbit_estimates.var(), (e**2 + 1) / 2 - e, rtol=0.1)
 # ```{exercise} When the sheet tears
 # :label: ex-aug-tear
 #
-# Neighbouring places change their order where the displacement falls by more than one pixel from one row to the next. What share of all places does that happen to, for $s = 1.4$ and
-# widths of 4, 2 and 1? Compute it from {eq}`eq-aug-tear` and count it on a sheet.
+# Neighbouring places change their order where the displacement falls by more than one pixel from one row to the next.
+# What share of all places does that happen to, for $s = 1.4$ and widths of 4, 2 and 1? Compute it from {eq}`eq-aug-tear`
+# and count it on a sheet.
 # ```
 #
 # ````{solution-start} ex-aug-tear
 # :class: dropdown
 # ````
 #
-# The difference is normal with the variance of {eq}`eq-aug-tear`, so the share is $\Phi(-1/\text{its deviation})$, $\Phi$ being the normal distribution function.
+# The difference is normal with the variance of {eq}`eq-aug-tear`, so the share is $\Phi(-1/\text{its deviation})$, $\Phi$
+# being the normal distribution function.
 
 # %%
 from scipy.stats import norm
@@ -1541,15 +1588,17 @@ for width in (4, 2, 1):
 # ```{exercise} What mixup optimises
 # :label: ex-aug-mixup
 #
-# Show that the cross-entropy with a mixed label is the mixture of the two cross-entropies. Why, then, is the training accuracy under mixup of little use? Check the first on random logits.
+# Show that the cross-entropy with a mixed label is the mixture of the two cross-entropies. Why, then, is the training
+# accuracy under mixup of little use? Check the first on random logits.
 # ```
 #
 # ````{solution-start} ex-aug-mixup
 # :class: dropdown
 # ````
 #
-# Cross-entropy is linear in the target: $-\sum_k (\lambda t_k + (1 - \lambda) t'_k) \log p_k$. A net that has learned the mixture gives both classes some probability. Which of
-# the two labels should count as right? With $\lambda$ near a half there is no answer, and the training accuracy tells of the mixing, not of the net. Measure accuracy on unmixed examples.
+# Cross-entropy is linear in the target: $-\sum_k (\lambda t_k + (1 - \lambda) t'_k) \log p_k$. A net that has learned the
+# mixture gives both classes some probability. Which of the two labels should count as right? With $\lambda$ near a half
+# there is no answer, and the training accuracy tells of the mixing, not of the net. Measure accuracy on unmixed examples.
 
 # %%
 rng = np.random.default_rng(2)
@@ -1568,15 +1617,16 @@ assert np.allclose(mixed, apart[:, 0])
 # ```{exercise} How far does steadiness reach?
 # :label: ex-aug-robust
 #
-# Shift the test digits by 0 to 4 pixels to the right and draw the accuracy of the plain, the five-fold and the distorted net against the shift. The five-fold net learned shifts of one
-# pixel: does it bear two?
+# Shift the test digits by 0 to 4 pixels to the right and draw the accuracy of the plain, the five-fold and the distorted
+# net against the shift. The five-fold net learned shifts of one pixel: does it bear two?
 # ```
 #
 # ````{solution-start} ex-aug-robust
 # :class: dropdown
 # ````
 #
-# Some, not all: what the net learned at one pixel carries over in part, and is used up soon. Look at the numbers before you believe any sentence, this one included.
+# Some, not all: what the net learned at one pixel carries over in part, and is used up soon. Look at the numbers before
+# you believe any sentence, this one included.
 
 # %%
 for name in policies:
@@ -1595,16 +1645,18 @@ for name in policies:
 # ```{exercise} Project: a policy of three moves
 # :label: ex-aug-project
 #
-# Choose three moves and a strength for each, on the held-back digits, with seeds 100 and 101. How many settings can you try before the best of them is only the luckiest? Start from a random search
-# over turns of 0 to 30 degrees, zooms of 0 to 0.3 and displacements of 0 to 3 pixels.
+# Choose three moves and a strength for each, on the held-back digits, with seeds 100 and 101. How many settings can you
+# try before the best of them is only the luckiest? Start from a random search over turns of 0 to 30 degrees, zooms of 0
+# to 0.3 and displacements of 0 to 3 pixels.
 # ```
 #
 # ````{solution-start} ex-aug-project
 # :class: dropdown
 # ````
 #
-# Random search as below, with more trials than fit here. On 10,000 held-back digits the binomial error is about 0.2 points at 96 %, and the spread over the seeds comes on top; among ten equal
-# settings the best looks 1.5 of these deviations too good. So run the winner again on new seeds before you report it.
+# Random search as below, with more trials than fit here. On 10,000 held-back digits the binomial error is about 0.2
+# points at 96 %, and the spread over the seeds comes on top; among ten equal settings the best looks 1.5 of these
+# deviations too good. So run the winner again on new seeds before you report it.
 
 # %%
 rng = np.random.default_rng(7)
@@ -1624,17 +1676,21 @@ for _ in range(calipers.choose(smoke=1, quick=2, full=12)):
 #
 # ## Summary
 #
-# - Augmentation states that a move keeps the label. Where that is true it lowers variance; where it is false it teaches an error.
+# - Augmentation states that a move keeps the label. Where that is true it lowers variance; where it is false it teaches
+#   an error.
 # - Small moves are a price on every logit that feels them. Copies lowered the answers changed by a one-pixel shift from
 #   {glue:text}`aug-changed-plain` to {glue:text}`aug-changed-five-fold`.
 # - Look places up, interpolate, and keep displacements smooth: all moves of this page are one function.
-# - At 1,000 digits distortions add {glue:text}`aug-distorted-gain`, on the net and the steps of this page; the gain shrinks as real digits come in. On
-#   clothes nothing was gained. The verdict on mirrored photographs, at our small budget: {glue:text}`aug-photos-mirror.verdict`.
+# - At 1,000 digits distortions add {glue:text}`aug-distorted-gain`, on the net and the steps of this page; the gain
+#   shrinks as real digits come in. On clothes nothing was gained. The verdict on mirrored photographs, at our small
+#   budget: {glue:text}`aug-photos-mirror.verdict`.
 # - Compare at equal steps, split before you expand, look class by class, and call models with `training=False`.
 #
-# **Further reading.** {cite:t}`simard2003` is short and still the best introduction to crumpling; {cite:t}`ciresan2010` took distorted digits and big dense nets further.
-# {cite:t}`chen2020` derive what averaging over moves buys, {cite:t}`bishop1995noise` what noise does. For moves that are not geometry read {cite:t}`devries2017` and
-# {cite:t}`zhang2018mixup`; for what averages hide, {cite:t}`balestriero2022`; for moves at test time, {cite:t}`shanmugam2020`.
+# **Further reading.** {cite:t}`simard2003` is short and still the best introduction to crumpling; {cite:t}`ciresan2010`
+# took distorted digits and big dense nets further. {cite:t}`chen2020` derive what averaging over moves buys,
+# {cite:t}`bishop1995noise` what noise does. For moves that are not geometry read {cite:t}`devries2017` and
+# {cite:t}`zhang2018mixup`; for what averages hide, {cite:t}`balestriero2022`; for moves at test time,
+# {cite:t}`shanmugam2020`.
 #
 # ```{provenance}
 # ```

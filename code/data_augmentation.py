@@ -259,7 +259,7 @@ sheet = 1.4 * rumpled_sheet(rng, 4)
 rows, columns = rows + sheet[0, :28, :28], columns + sheet[1, :28, :28]
 ours = look_up(digits, rows, columns)
 disagree = 0
-for image, r, c, mine in zip(digits, rows, columns, ours):
+for image, r, c, mine in zip(digits[:4], rows, columns, ours):
     by_scipy = scipy.ndimage.map_coordinates(
         image, [r, c], order=1, mode="grid-constant"
     )
@@ -628,14 +628,14 @@ def gallery_move(name, strength):
 
 def tiles(images):
     rows = [np.concatenate(list(images[k : k + 3]), axis=1) for k in (0, 3)]
-    return np.round(np.concatenate(rows), 1)[::-1]
+    return np.round(20 * np.concatenate(rows)).astype("int8")[::-1]
 
 
 def gallery_frame(name, strength):
     images = gallery_move(name, int(strength))
     plain, distorted = (guesses_of(net, images) for net in readers)
     text = [f"{a} | {b}" for a, b in zip(plain, distorted)]
-    grey = {"zmin": 0, "zmax": 1, "colorscale": "Greys", "showscale": False}
+    grey = {"zmin": 0, "zmax": 20, "colorscale": "Greys", "showscale": False}
     labels = {"x": [14, 42, 70] * 2, "y": [31] * 3 + [3] * 3, "mode": "text"}
     return [go.Heatmap(z=tiles(images), **grey), go.Scatter(text=text, **labels)]
 
@@ -694,9 +694,10 @@ def crumpled(width, deviation):
 def crumple_frame(width, deviation):
     image = crumpled(int(width), float(deviation))
     p = softmax(logits_of(readers[1], image.reshape(1, -1))[0])[0]
-    grey = {"zmin": 0, "zmax": 1, "colorscale": "Greys", "showscale": False}
+    grey = {"zmin": 0, "zmax": 100, "colorscale": "Greys", "showscale": False}
     bars = go.Bar(x=list(range(10)), y=np.round(p, 3), marker={"color": "#0072B2"})
-    return [go.Heatmap(z=np.round(image[0][::-1], 2), **grey), bars]
+    z = np.round(100 * image[0][::-1]).astype("int8")
+    return [go.Heatmap(z=z, **grey), bars]
 
 
 knobs = {

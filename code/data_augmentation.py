@@ -789,7 +789,8 @@ figure, axis = plt.subplots(figsize=(5, 3.6))
 axis.imshow(changes, cmap="RdBu", vmin=-20, vmax=20, aspect="auto")
 for row, column in np.ndindex(changes.shape):
     text = f"{changes[row, column]:.0f}".replace("-", "−").replace("−0", "0")
-    axis.text(column, row, text, ha="center", va="center", fontsize=10, color="#222222")
+    ink = "#222222" if abs(changes[row, column]) < 10 else "#eeeeee"
+    axis.text(column, row, text, ha="center", va="center", fontsize=10, color=ink)
 axis.set_xticks(range(10))
 axis.set_yticks(range(len(names)), names)
 axis.set(xlabel="true digit")

@@ -627,8 +627,11 @@ def gallery_move(name, strength):
 
 
 def tiles(images):
+    """Two rows of three, with an empty strip under each for the answers."""
+    strip = np.full((10, 84), np.nan)
     rows = [np.concatenate(list(images[k : k + 3]), axis=1) for k in (0, 3)]
-    return np.round(20 * np.concatenate(rows)).astype("int8")[::-1]
+    grey = np.round(20 * np.concatenate([rows[0], strip, rows[1], strip]))[::-1]
+    return [[None if np.isnan(v) else int(v) for v in row] for row in grey]
 
 
 def gallery_frame(name, strength):
@@ -636,7 +639,7 @@ def gallery_frame(name, strength):
     plain, distorted = (guesses_of(net, images) for net in readers)
     text = [f"{a} | {b}" for a, b in zip(plain, distorted)]
     grey = {"zmin": 0, "zmax": 20, "colorscale": "Greys", "showscale": False}
-    labels = {"x": [14, 42, 70] * 2, "y": [31] * 3 + [3] * 3, "mode": "text"}
+    labels = {"x": [14, 42, 70] * 2, "y": [42.5] * 3 + [4.5] * 3, "mode": "text"}
     return [go.Heatmap(z=tiles(images), **grey), go.Scatter(text=text, **labels)]
 
 
@@ -704,7 +707,7 @@ knobs = {
     "width of the blur (pixels)": ["8", "4", "2", "1"],
     "displacement (pixels)": ["0.7", "1.4", "2.8", "5.6"],
 }
-interactive = make_subplots(1, 2, horizontal_spacing=0.12)
+interactive = make_subplots(1, 2, horizontal_spacing=0.22)
 for column, trace in enumerate(crumple_frame("8", "0.7"), start=1):
     interactive.add_trace(trace, 1, column)
 widths, deviations = knobs.values()

@@ -184,15 +184,15 @@ x_train.shape, x_test.shape, pool
 def look_up(images, rows, columns):
     """Bilinear values of images (n, h, w) at the places (n, h, w); 0 outside."""
     n, height, width = images.shape
-    flat = np.pad(images, ((0, 0), (1, 1), (1, 1))).ravel()
-    rows = np.clip(rows + 1, 0, height + 0.999)
-    columns = np.clip(columns + 1, 0, width + 0.999)
+    flat = np.pad(images, ((0, 0), (1, 2), (1, 2))).ravel()
+    rows = np.clip(rows + 1, 0, height + 1)
+    columns = np.clip(columns + 1, 0, width + 1)
     top, left = np.floor(rows), np.floor(columns)
     down, right = rows - top, columns - left
-    start = np.arange(n)[:, None, None] * ((height + 2) * (width + 2))
-    place = start + (top * (width + 2) + left).astype(int)
+    start = np.arange(n)[:, None, None] * ((height + 3) * (width + 3))
+    place = start + (top * (width + 3) + left).astype(int)
     above = flat[place] * (1 - right) + flat[place + 1] * right
-    place += width + 2
+    place += width + 3
     below = flat[place] * (1 - right) + flat[place + 1] * right
     return above * (1 - down) + below * down
 

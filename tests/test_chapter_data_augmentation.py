@@ -1,0 +1,296 @@
+"""The chapter's formulas against SciPy, Keras and finite differences, and what happens when a cause is broken."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import scipy.ndimage
+from calipers import datasets
+from chapters import definitions, records_of
+from conftest import ROOT
+
+NAME = "data_augmentation"
+
+
+@pytest.fixture(scope="module")
+def chapter():
+    return definitions(NAME) | {"one_hot": np.eye(10, dtype="float32")}
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).normal(size=(3, 9, 9)).astype("float32")
+
+
+# The lookup: between pixels, at the border, far outside.
+
+
+def test_look_up_is_scipys_bilinear_interpolation_border_and_outside_included(chapter, noise):
+    rows, columns = np.random.default_rng(1).uniform(-3, 12, size=(2, 3, 9, 9)).astype("float32")
+    rows[0, 0, :4], columns[0, 0, :4] = (0, 8, -0.5, 8.5), (0, 8, -0.5, 8.5)
+    for image, r, c, mine in zip(noise, rows, columns, chapter["look_up"](noise, rows, columns), strict=True):
+        expected = scipy.ndimage.map_coordinates(image, [r, c], order=1, mode="grid-constant")
+        np.testing.assert_allclose(mine, expected, atol=1e-4)
+
+
+def test_look_up_at_whole_places_changes_nothing(chapter, noise):
+    rows, columns = chapter["places"](9)
+    same = chapter["look_up"](noise, *(np.broadcast_to(a, noise.shape) for a in (rows, columns)))
+    np.testing.assert_allclose(same, noise, atol=1e-6)
+
+
+@pytest.mark.parametrize(("turn", "count"), [(90, 1), (-90, -1), (180, 2)])
+def test_quarter_turns_are_numpys(chapter, noise, turn, count):
+    rows, columns = chapter["places"](9, turn=turn)
+    turned = chapter["look_up"](noise, *(np.broadcast_to(a, noise.shape) for a in (rows, columns)))
+    np.testing.assert_allclose(turned, np.rot90(noise, -count, axes=(1, 2)), atol=1e-5)
+
+
+def test_a_shift_looks_up_where_it_says(chapter, noise):
+    rows, columns = chapter["places"](9, shift=(2, -1))
+    moved = chapter["look_up"](noise, *(np.broadcast_to(a, noise.shape) for a in (rows, columns)))
+    np.testing.assert_allclose(moved[:, :7, 1:], noise[:, 2:, :8], atol=1e-6)
+    assert not moved[:, 7:].any()
+
+
+def test_the_affine_map_is_the_formulas(chapter):
+    theta, k, zr, zc = math.radians(25), 0.3, 0.8, 1.1
+    turn = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
+    matrix = turn @ np.array([[1, 0], [k, 1]]) @ np.diag([zr, zc])
+    found = np.stack(chapter["places"](9, turn=25, skew=k, zoom=(zr, zc), shift=(1.5, -2)))
+    expected = matrix @ (np.array([2, 7]) - 4) + 4 + np.array([1.5, -2])
+    np.testing.assert_allclose(found[:, 2, 7], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_the_sheet_is_as_rough_as_predicted(chapter, width):
+    sheet = chapter["rumpled_sheet"](np.random.default_rng(0), width)
+    assert sheet.std() == pytest.approx(1, abs=1e-3)
+    predicted = math.sqrt(2 * (1 - math.exp(-1 / (4 * width**2))))
+    assert np.diff(sheet[0], axis=0).std() == pytest.approx(predicted, rel=0.05)
+
+
+def test_five_copies_are_the_original_and_its_four_shifts(chapter, noise):
+    copies = chapter["five_copies"](noise).reshape(5, 3, 9, 9)
+    np.testing.assert_array_equal(copies[0], noise)
+    sums = [scipy.ndimage.shift(noise, (0, *by), order=0) for by in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    np.testing.assert_allclose(copies[1:], sums)
+
+
+def test_moves_of_no_strength_change_nothing_and_seeds_repeat(chapter, noise):
+    move = chapter["move"]
+    np.testing.assert_allclose(move(np.random.default_rng(0), noise), noise, atol=1e-6)
+    first, again = (move(np.random.default_rng(3), noise, turn=20, crumple=1) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+# The other moves.
+
+
+def test_cropping_shows_a_window_of_the_padded_picture(chapter):
+    images = np.arange(1, 2 * 6 * 6 * 3 + 1).reshape(2, 6, 6, 3)
+    crops = {chapter["cropped"](np.random.default_rng(k), images, 1)[0].tobytes() for k in range(200)}
+    padded = np.pad(images[0], ((1, 1), (1, 1), (0, 0)))
+    windows = {padded[i : i + 6, j : j + 6].tobytes() for i in range(3) for j in range(3)}
+    assert crops == windows
+
+
+def test_cutout_blanks_one_square_in_all_channels(chapter):
+    images = np.ones((50, 12, 12, 3), "float32")
+    blank = chapter["cutout"](np.random.default_rng(0), images, 4) == 0
+    assert np.array_equal(blank.all(axis=3), blank.any(axis=3))
+    areas = blank[..., 0].sum(axis=(1, 2))
+    assert areas.min() >= 1
+    assert areas.max() <= 16
+    assert images.all(), "the pictures themselves stay as they are"
+
+
+def test_mirroring_mirrors_about_half_and_leaves_the_pictures_themselves(chapter):
+    images = np.random.default_rng(0).normal(size=(400, 4, 4))
+    seen = chapter["mirrored"](np.random.default_rng(1), images)
+    there = np.all(seen == images, axis=(1, 2))
+    assert np.array_equal(seen[~there], images[~there][:, :, ::-1])
+    assert 0.4 < there.mean() < 0.6
+
+
+def test_mixup_mixes_pictures_and_labels_alike(chapter):
+    labels = np.eye(10, dtype="float32")[np.arange(10)]
+    mixed, targets = chapter["mixup"](np.random.default_rng(0), labels.reshape(10, 2, 5), labels)
+    np.testing.assert_allclose(mixed.reshape(10, 10), targets, atol=1e-6)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+
+
+def test_calibration_error_of_known_answers(chapter):
+    p = np.tile([0.75, 0.25], (4, 1))
+    assert chapter["calibration_error"](p, np.array([0, 0, 0, 1])) == pytest.approx(0)
+    assert chapter["calibration_error"](p, np.array([1, 1, 1, 1])) == pytest.approx(75)
+
+
+# The net.
+
+
+def test_the_gradient_is_what_finite_differences_say(chapter):
+    rng = np.random.default_rng(0)
+    net = [a.astype(float) + rng.normal(0, 0.1, a.shape) for a in chapter["start"](rng, 20, 7)]
+    x, targets = rng.normal(size=(5, 20)), rng.dirichlet(np.ones(10), 5)
+
+    def loss(net):
+        p = chapter["softmax"](chapter["logits_of"](net, x)[0])
+        return -np.mean(np.sum(targets * np.log(p), axis=1))
+
+    for number, gradient in enumerate(chapter["gradient_of"](net, x, targets)):
+        for flat in (0, gradient.size // 2, gradient.size - 1):
+            place, values = np.unravel_index(flat, gradient.shape), []
+            for sign in (1, -1):
+                moved = [a.copy() for a in net]
+                moved[number][place] += sign * 1e-6
+                values.append(loss(moved))
+            assert gradient[place] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def test_learning_is_kerass_adam(chapter):
+    rng = np.random.default_rng(0)
+    x, targets = rng.normal(size=(100, 12)).astype("float32"), np.eye(10, dtype="float32")[rng.integers(10, size=100)]
+    net = chapter["start"](rng, 12, 8)
+    twin = keras.Sequential([keras.Input((12,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(10)])
+    twin.set_weights(net)
+    optimizer = keras.optimizers.Adam(0.01)
+    twin.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True))
+    for step in range(10):  # the schedule of `learn`, step by step; the batch is always all
+        progress = max(0, step - 2) / 8
+        optimizer.learning_rate = 0.01 * min((step + 1) / 2, (1 + math.cos(math.pi * progress)) / 2)
+        twin.train_on_batch(x, targets)
+    chapter["learn"](net, rng, x, targets, 10)
+    for mine, theirs in zip(net, twin.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-4)
+
+
+# Break the formulas: the page's own checks have to notice.
+
+LOOK_UP = {
+    "two corners are swapped": ("* (1 - right) + flat[place + 1] * right\n    place", "* right + flat[place + 1] * "
+                                "(1 - right)\n    place"),
+    "rows are rounded": ("down, right = rows - top, columns - left", "down, right = 0 * rows, columns - left"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LOOK_UP)
+def test_scipy_and_keras_notice_that(what, tmp_path):
+    old, new = LOOK_UP[what]
+    records = records_of(NAME, tmp_path, upto="aug-look-up-disagreements", replace={old: new})
+    assert records["aug-look-up-disagreements"]["mean"] > 0
+
+
+def test_the_roughness_notices_a_sheet_of_another_width(tmp_path):
+    records = records_of(NAME, tmp_path, upto="aug-tear-ratio", replace={"(0, width, width)": "(0, width / 2, width)"})
+    low, high = records["aug-tear-ratio"]["bounds"][0]["value"]
+    assert not low <= records["aug-tear-ratio"]["mean"] <= high
+
+
+def test_finite_differences_notice_a_gradient_that_ignores_the_relu(tmp_path):
+    records = records_of(NAME, tmp_path, upto="aug-gradient-disagreements", replace={" * (hidden > 0)": " * 1"})
+    assert records["aug-gradient-disagreements"]["mean"] > 0
+
+
+# Break the causes: the bound that the book reports has to fail. Quick's own lengths, one seed.
+
+
+@pytest.fixture(scope="module")
+def reported():
+    path = ROOT / "book" / "results" / "quick" / f"{NAME}.json"
+    return {record["id"]: record for record in json.loads(path.read_text("utf-8"))["records"]}
+
+
+def least(reported, id):
+    (bound,) = (bound for bound in reported[id]["bounds"] if bound["kind"] == "at_least")
+    return bound["value"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    try:
+        (x_train, y_train), (x_test, y_test) = datasets.load("mnist")
+    except datasets.DatasetError as error:
+        pytest.skip(f"no MNIST, so nothing can be trained: {str(error).splitlines()[0]}")
+    x_train, x_test = (x / np.float32(255) for x in (x_train, x_test))
+    return x_train[:50_000], y_train[:50_000].astype(int), x_test, y_test.astype(int)
+
+
+@pytest.fixture(scope="module")
+def trained(chapter, digits):
+    """Train the page's net on 1,000 digits, or on what `spoil` makes of them; its test accuracy and answers."""
+    x_train, y_train, x_test, y_test = digits
+
+    def train(spoil):
+        rng = np.random.default_rng(0)
+        pick, net = rng.permutation(50_000)[:1_000], chapter["start"](rng)
+        x, y = spoil(rng, x_train[pick], y_train[pick])
+        chapter["learn"](net, rng, x, chapter["one_hot"][y], 400)
+        return 100 * np.mean(chapter["guesses_of"](net, x_test) == y_test), net
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def plain(trained):
+    return trained(lambda rng, x, y: (x, y))
+
+
+DISTORT = {"turn": 15, "skew": 0.2, "zoom": 0.1, "shift": 1, "crumple": 1.4}
+
+
+def test_the_gain_holds_with_the_pages_moves(trained, plain, chapter, reported):
+    spoil = lambda rng, x, y: (chapter["move"](rng, np.tile(x, (10, 1, 1)), **DISTORT), np.tile(y, 10))  # noqa: E731
+    assert trained(spoil)[0] - plain[0] >= least(reported, "aug-distorted-gain")
+
+
+BROKEN = {
+    "the copies are not moved": lambda move, rng, x: np.tile(x, (10, 1, 1)),
+    "the sheet is torn to dust": lambda move, rng, x: move(rng, np.tile(x, (10, 1, 1)), crumple=8, width=1),
+    "turns go all the way round": lambda move, rng, x: move(rng, np.tile(x, (10, 1, 1)), **DISTORT | {"turn": 180}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_gain_of_distortions_fails_when(what, trained, plain, chapter, reported):
+    gain = trained(lambda rng, x, y: (BROKEN[what](chapter["move"], rng, x), np.tile(y, 10)))[0] - plain[0]
+    print(f"{what}: {gain:.2f} points")
+    assert gain < least(reported, "aug-distorted-gain")
+
+
+def test_the_gain_of_five_copies_fails_when_their_labels_are_in_another_order(trained, plain, chapter, reported):
+    gain = trained(lambda rng, x, y: (chapter["five_copies"](x), np.repeat(y, 5)))[0] - plain[0]
+    assert gain < least(reported, "aug-five-fold-gain")
+
+
+def test_answers_do_not_get_steadier_from_copies_without_a_shift(trained, plain, chapter, digits, reported):
+    views = chapter["five_copies"](digits[2])
+    share = {}
+    for name, net in (
+        ("plain", plain[1]),
+        ("copied", trained(lambda rng, x, y: (np.tile(x, (5, 1, 1)), np.tile(y, 5)))[1]),
+    ):
+        guesses = chapter["guesses_of"](net, views).reshape(5, -1)
+        share[name] = 100 * np.mean(guesses[1:] != guesses[0])
+    assert share["plain"] - share["copied"] < least(reported, "aug-changed-less")
+
+
+def test_small_turns_do_not_cost_what_half_turns_cost(trained, plain, chapter, reported):
+    spoil = lambda rng, x, y: (chapter["move"](rng, np.tile(x, (10, 1, 1)), turn=15), np.tile(y, 10))  # noqa: E731
+    assert plain[0] - trained(spoil)[0] < least(reported, "aug-halfturn-loss")
+
+
+def test_validation_does_not_flatter_when_the_split_comes_first(chapter, digits, reported):
+    x_train, y_train, _, _ = digits
+    rng = np.random.default_rng(0)
+    order, net = rng.permutation(50_000), chapter["start"](rng)
+    seen, unseen, others = order[:800], order[800:1000], order[-1000:]
+    x, y = chapter["five_copies"](x_train[seen]), np.tile(y_train[seen], 5)
+    chapter["learn"](net, rng, x, chapter["one_hot"][y], 400)
+    score = {}
+    for name, part in (("validation", unseen), ("new", others)):
+        guesses = chapter["guesses_of"](net, chapter["five_copies"](x_train[part]))
+        score[name] = 100 * np.mean(guesses == np.tile(y_train[part], 5))
+    assert score["validation"] - score["new"] < least(reported, "aug-leak") + 1  # 200 digits: an error of 2 points

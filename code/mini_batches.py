@@ -920,7 +920,7 @@ calipers.record(
 calipers.record(
     "mb-bend-over-scale",
     of_seeds(fits[:, 1] / course[:, 3]),
-    between=(0.33, 3),
+    between=(1 / 3, 3),
     title="The bend, for the noise scale in the third epoch at 1",
 )
 

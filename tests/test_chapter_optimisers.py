@@ -261,12 +261,13 @@ def pictures(chapter):
     return x[:10_000], y[:10_000].astype(int), x[-2_000:], y[-2_000:].astype(int)
 
 
-def race(chapter, pictures, rules, rates, steps=500, labels=None):
+def race(chapter, pictures, rules, rates, steps=500, labels=None, hidden=1):
     """Held-back accuracy at the end, (rules, rates)."""
     x, y, x_val, y_val = pictures
     chapter["compete"].__globals__.update(x_val=x_val, y_val=y_val, x_test=x_val[:50], y_test=y_val[:50])
     data = (x, y if labels is None else labels)
-    return chapter["compete"](rules, rates, [196, 32, 10], 0, steps, [steps], data=data)["held"][-1]
+    widths = [196] + [32] * hidden + [10]
+    return chapter["compete"](rules, rates, widths, 0, steps, [steps], data=data)["held"][-1]
 
 
 def test_the_gap_at_one_rate_is_the_rates_doing(chapter, pictures, bounds):
@@ -292,6 +293,16 @@ def test_momentum_is_ten_times_the_rate_only_at_nine_tenths(chapter, pictures, b
     plain = race(chapter, pictures, [chapter["sgd"]], high)[0]
     assert np.abs(slow[1] - plain).mean() <= bounds["opt-tenfold"]
     assert np.abs(slow[0] - plain).mean() > bounds["opt-tenfold"]
+
+
+def test_adagrad_does_badly_in_a_deep_net_that_it_enters_with_a_large_gradient_in_memory(chapter, pictures, bounds):
+    def burdened(theta, g, s, t, rate):
+        return chapter["adagrad"](theta, g, s, t, rate, start=100)
+
+    rules = [chapter["adam"], chapter["adagrad"], burdened]
+    adam, adagrad, burdened = race(chapter, pictures, rules, 10.0 ** np.arange(-3.5, -0.75, 0.5), 300, hidden=10).max(1)
+    assert adam - adagrad <= bounds["opt-deep-adagrad-behind"]
+    assert adam - burdened > bounds["opt-deep-adagrad-behind"]
 
 
 def test_labels_that_mean_nothing_teach_nothing(chapter, pictures):

@@ -159,6 +159,32 @@ def test_cifar_binary_edition_gives_the_arrays_of_the_npz(cifar10, house, monkey
     assert_same(by_name(datasets.load("cifar10")), cifar10)
 
 
+def test_a_slow_form_is_unpacked_once_and_a_damaged_copy_replaced(house, monkeypatch, mnist, mnist_npz):
+    read = []
+
+    def slowly(paths):
+        read.append(paths)
+        return datasets._read_npz(paths)
+
+    slow = replace(datasets.FORMS["mnist"][0], read=slowly, slow=True)
+    monkeypatch.setitem(datasets.FORMS, "mnist", (slow,))
+    monkeypatch.setenv("CALIPERS_DATA", str(mnist_npz.parent))
+    copy = datasets.download_folder() / "unpacked" / "mnist.npz"
+    for damage in (None, None, lambda: os.truncate(copy, 1000), lambda: shutil.copy(__file__, copy)):
+        if damage:
+            damage()
+        assert_same(by_name(datasets.load("mnist")), mnist)
+        assert os.listdir(copy.parent) == ["mnist.npz"]
+    assert len(read) == 3  # the first time, and after each damage
+
+
+def test_where_no_copy_can_be_left_the_slow_form_is_read_all_the_same(house, monkeypatch, mnist, mnist_npz):
+    monkeypatch.setitem(datasets.FORMS, "mnist", (replace(datasets.FORMS["mnist"][0], slow=True),))
+    monkeypatch.setenv("CALIPERS_DATA", str(mnist_npz.parent))
+    monkeypatch.setenv("HOME", "/proc")
+    assert_same(by_name(datasets.load("mnist")), mnist)
+
+
 def test_unknown_name_lists_the_three():
     with pytest.raises(ValueError, match=r"'cifar100'.*mnist, fashion_mnist, cifar10"):
         datasets.load("cifar100")

@@ -494,8 +494,8 @@ for size, stride, padding in [
         )[::stride, ::stride]
         disputed += np.sum(np.abs(by_hand[n, :, :, f] - by_scipy) > 1e-9)
 by_keras = {
-    "max": keras.ops.max_pool(images, 2),
-    "min": -keras.ops.max_pool(-images, 2),
+    "max": keras.ops.max_pool(images, 2, strides=2),
+    "min": -keras.ops.max_pool(-images, 2, strides=2),
     "average": keras.ops.average_pool(images, 2, strides=2),
     "L2": keras.ops.sqrt(keras.ops.average_pool(images**2, 2, strides=2)),
 }

@@ -271,21 +271,21 @@ def shuffled(y):
 
 def test_the_dense_nets_claim_fails_when_half_of_the_labels_are_shuffled(chapter, digits, bounds):
     x_train, y_train, x_test, y_test = digits
-    model = trained(chapter, [], x_train, shuffled(y_train), 6, PEAK)
+    model = trained(chapter, [], x_train, shuffled(y_train), 5, PEAK)
     assert chapter["accuracy"](model, x_test, y_test) < bounds["mnist-dense-accuracy"]
 
 
 def test_the_dense_nets_claim_fails_when_the_learning_rate_is_ten_times_larger(chapter, digits, bounds):
     x_train, y_train, x_test, y_test = digits
-    model = trained(chapter, [], x_train, y_train, 6, 10 * PEAK)
+    model = trained(chapter, [], x_train, y_train, 5, 10 * PEAK)
     assert chapter["accuracy"](model, x_test, y_test) < bounds["mnist-dense-accuracy"]
 
 
 def test_the_convolutions_claims_fail_on_few_digits_and_on_labels_half_shuffled(chapter, digits, bounds):
     x_train, y_train, x_test, y_test = digits
     x, y = x_train[:4_000], y_train[:4_000]
-    plain = chapter["accuracy"](trained(chapter, [20, 40], x, y, 4, PEAK), x_test, y_test)
-    spoilt = chapter["accuracy"](trained(chapter, [20, 40], x, shuffled(y), 4, PEAK), x_test, y_test)
+    plain = chapter["accuracy"](trained(chapter, [20, 40], x, y, 3, PEAK), x_test, y_test)
+    spoilt = chapter["accuracy"](trained(chapter, [20, 40], x, shuffled(y), 3, PEAK), x_test, y_test)
     assert spoilt < plain < bounds["mnist-conv-two-accuracy"]
     # The control: nothing but the scrambled pixels makes the net lose what the page says that it loses.
     assert spoilt < plain + bounds["control-conv-change"]
@@ -298,7 +298,7 @@ def test_the_control_fails_when_pixels_stay_in_place(chapter, digits, bounds):
     turned = same[::-1]  # upside down and left to right: neighbours stay neighbours
     scores = [
         chapter["accuracy"](
-            trained(chapter, [20, 40], chapter["scramble"](x_train[:4_000], order), y_train[:4_000], 4, PEAK),
+            trained(chapter, [20, 40], chapter["scramble"](x_train[:4_000], order), y_train[:4_000], 3, PEAK),
             chapter["scramble"](x_test, order),
             y_test,
         )

@@ -64,7 +64,8 @@ recipe_epochs = calipers.choose(smoke=1, quick=3, full=6)
 shifted_examples = calipers.choose(smoke=256, quick=2_000, full=10_000)
 pace_examples = calipers.choose(smoke=100, quick=2_000, full=10_000)
 lecture_epochs = calipers.choose(smoke=0, quick=0, full=60)  # 0: not run
-eager = calipers.choose(smoke=True, quick=False, full=False)  # no graph for two steps
+eager = calipers.choose(smoke=True, quick=False, full=False)  # no graph for two steps,
+eager = eager and keras.backend.backend() == "tensorflow"  # but JAX compiles every step
 
 
 # %% [markdown]
@@ -985,7 +986,7 @@ def learner(name, number, epochs, batch_size=128):
         rng = np.random.default_rng(seed)
         model.set_weights(builders[name]().get_weights())
         for variable in model.optimizer.variables:  # forget the seed before
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
         for _ in range(epochs):
             order = rng.permutation(number)[: batches * batch_size]
             model.fit(x[order], y[order], batch_size, shuffle=False, verbose=0)

@@ -1486,8 +1486,9 @@ for name, maps in {"dense": [], "conv-one": [20], "conv-two": [20, 40]}.items():
 # | 98.78 %, one convolution | {glue:text}`conv-one-epochs` | {glue:text}`mnist-conv-one-seconds.mean:.1f` | {glue:text}`time-conv-one-digits-ratio.mean:.1f` | {glue:text}`time-conv-one-ratio.mean:.0f` |
 # | 99.06 and 99.23 %, two convolutions | {glue:text}`conv-two-epochs` | {glue:text}`mnist-conv-two-seconds.mean:.1f` | {glue:text}`time-conv-two-digits-ratio.mean:.1f` | {glue:text}`time-conv-two-ratio.mean:.0f` |
 #
-# Fewer passes over the digits are only the smaller part of it. The larger is the batch: in steps of ten, most of the time goes
-# into starting the next step.
+# The first ratio counts digits alone. The second also has the batch in it: steps of 128 use a processor better than steps
+# of ten. Both compare whole protocols, for we do not know after how many of its sixty epochs the lecture's net first reached
+# its figure; the full profile records that.
 #
 # (sec-conv-lectures)=
 # ## What the lectures said

@@ -74,9 +74,9 @@ eager = eager and keras.backend.backend() == "tensorflow"  # but JAX compiles ev
 # {cite}`xiao2017`: as many pictures of the same size, of ten kinds of clothes.
 
 # %%
-def load(name):
+def prepared(data):
     """Training and test pictures between 0 and 1, of shape (n, 28, 28, 1), and labels."""
-    (x_train, y_train), (x_test, y_test) = calipers.datasets.load(name)
+    (x_train, y_train), (x_test, y_test) = data
     x_train, y_train = x_train[:examples], y_train[:examples].astype(int)
     x_test, y_test = x_test[:tested], y_test[:tested].astype(int)
     x_train, x_test = (
@@ -85,7 +85,7 @@ def load(name):
     return x_train, y_train, x_test, y_test
 
 
-x_train, y_train, x_test, y_test = load("mnist")
+x_train, y_train, x_test, y_test = prepared(calipers.datasets.load("mnist"))
 x_train.shape, x_test.shape
 
 # %% [markdown]
@@ -1377,7 +1377,7 @@ calipers.show(
 # %%
 def clothes(name, at_least):
     """Train one Fashion net on every seed and record what it reaches."""
-    x, y, x_new, y_new = load("fashion_mnist")
+    x, y, x_new, y_new = prepared(calipers.datasets.load("fashion_mnist"))
     learn = learner(name, len(x), fashion_epochs)
 
     def experiment(seed):

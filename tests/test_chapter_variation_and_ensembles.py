@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from calipers import datasets
 from chapters import definitions, records_of
 from conftest import ROOT
 
@@ -195,3 +196,95 @@ BREAKS = {
 def test_the_page_notices_that(what, tmp_path):
     old, new, noticed = BREAKS[what]
     assert records_of(NAME, tmp_path, upto=noticed, replace={old: new})[noticed]["mean"] > 0
+
+
+# Break the causes: the bounds that the book reports have to fail.
+
+
+def pictures(chapter, count, data="fashion_mnist"):
+    """Some halved pictures to train on and some to test on."""
+    try:
+        (x, y), (x_test, y_test) = datasets.load(data)
+    except datasets.DatasetError as error:
+        pytest.skip(f"no pictures, so nothing can be trained: {str(error).splitlines()[0]}")
+    x, x_test = ((p[..., None] / 255).astype("float32") for p in (x[:count], x_test))
+    return chapter["halved"](x), y[:count].astype(int), chapter["halved"](x_test), y_test.astype(int)
+
+
+def said_by(chapter, weight_seeds, order_seeds, x, y, x_test, steps=200):
+    stack = chapter["random_stack"](weight_seeds, [196, 32, 10])
+    chapter["train_stack"](stack, x, y, chapter["deal"](order_seeds, len(x), steps, 50))
+    return chapter["softmax"](chapter["stack_logits"](stack, x_test).astype("float64")), stack
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Five nets of five seeds, and five of one and the same."""
+    chapter = definitions(NAME)
+    x, y, x_test, y_test = pictures(chapter, 4000)
+    different = said_by(chapter, range(5), range(5), x, y, x_test)
+    same = said_by(chapter, [0] * 5, [0] * 5, x, y, x_test)
+    return {"different": different, "same": same, "x": x_test, "y": y_test}
+
+
+def gain(chapter, p, y):
+    return chapter["accuracy"](chapter["average"](p), y) - chapter["accuracy"](p, y).mean()
+
+
+def test_nets_of_one_seed_gain_nothing(chapter, trained, bounds):
+    assert gain(chapter, trained["same"][0], trained["y"]) < bounds["ens-gain"]["at_least"]
+    assert gain(chapter, trained["different"][0], trained["y"]) > 0.1
+
+
+def test_the_brier_score_of_nets_of_one_seed_stays(chapter, trained, bounds):
+    for group, holds in (("same", False), ("different", True)):
+        p, y = trained[group][0], trained["y"]
+        saved = 100 * (1 - chapter["brier"](chapter["average"](p), y).mean() / chapter["brier"](p, y).mean())
+        assert (saved > bounds["ens-brier-saved"]["at_least"]) == holds
+
+
+def test_weights_of_nets_that_are_the_same_can_be_averaged(chapter, trained, bounds):
+    for group, holds in (("same", False), ("different", True)):
+        mean = [array.mean(axis=0, keepdims=True) for array in trained[group][1]]
+        score = chapter["accuracy"](chapter["softmax"](chapter["stack_logits"](mean, trained["x"])), trained["y"])[0]
+        assert (score <= bounds["ens-weights-merged"]["at_most"]) == holds
+
+
+def test_without_easy_pictures_all_the_binomial_error_is_luck(chapter, trained, bounds):
+    rng = np.random.default_rng(0)
+    p, y = trained["different"][0], trained["y"]
+    shuffled = np.array([net[rng.permutation(len(y))] for net in p])
+    for said, holds in ((p, True), (shuffled, False)):
+        _, predicted, binomial = chapter["kinds_of_luck"](said, y)
+        low, high = bounds["ens-luck-share"]["between"]
+        assert (low <= (predicted / binomial) ** 2 <= high) == holds
+
+
+def test_nets_of_different_quality_spread_by_more_than_luck(chapter, trained, bounds):
+    p, y = trained["different"][0].copy(), trained["y"]
+    for net, share in enumerate((0.0, 0.01, 0.02, 0.03, 0.04)):
+        p[net, : int(share * len(y))] = np.eye(10)[(y[: int(share * len(y))] + 1) % 10]
+    spread, predicted, _ = chapter["kinds_of_luck"](p, y)
+    assert spread / predicted > bounds["ens-spread-ratio"]["between"][1]
+
+
+def test_the_forecast_fails_for_nets_that_are_no_strangers(chapter, trained, bounds):
+    p, y = trained["different"][0], trained["y"]
+    low, high = bounds["ens-forecast"]["between"]
+    more = np.concatenate([p[:3], np.repeat(p[:1], 7, axis=0)])
+    ratio = chapter["forecast"](more[:3], y, 10) / chapter["brier"](chapter["average"](more), y).mean()
+    assert not low <= ratio <= high
+
+
+def test_nets_taught_from_shuffled_labels_miss_the_figure(chapter, bounds):
+    try:
+        chapter["tested"] = 10_000
+        x, y, x_test, y_test = chapter["load"]("fashion_mnist")
+    except datasets.DatasetError as error:
+        pytest.skip(f"no pictures, so nothing can be trained: {str(error).splitlines()[0]}")
+    low, high = bounds["ens-member"]["between"]
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(len(y)) < 0.5, rng.permutation(y), y)
+    for labels, holds in ((y, True), (wrong, False)):
+        (p,) = chapter["side_by_side"]([0], x[:50_000], labels[:50_000], 8, [x_test])
+        assert (low <= chapter["accuracy"](p, y_test)[0] <= high) == holds

@@ -236,13 +236,6 @@ def test_nets_of_one_seed_gain_nothing(chapter, trained, bounds):
     assert gain(chapter, trained["different"][0], trained["y"]) > 0.1
 
 
-def test_the_brier_score_of_nets_of_one_seed_stays(chapter, trained, bounds):
-    for group, holds in (("same", False), ("different", True)):
-        p, y = trained[group][0], trained["y"]
-        saved = 100 * (1 - chapter["brier"](chapter["average"](p), y).mean() / chapter["brier"](p, y).mean())
-        assert (saved > bounds["ens-brier-saved"]["at_least"]) == holds
-
-
 def test_weights_of_nets_that_are_the_same_can_be_averaged(chapter, trained, bounds):
     for group, holds in (("same", False), ("different", True)):
         mean = [array.mean(axis=0, keepdims=True) for array in trained[group][1]]

@@ -458,9 +458,9 @@ calipers.record(
 )
 
 # %% [markdown]
-# On two cores one such net takes the better part of a minute, and thirty take the afternoon: the full profile trains
-# them. **The quick profile trains dense nets of 128 units side by side**, all ten of an ensemble in one stack. They do a
-# little worse than the lecture's and differ less, and every effect of this chapter shows.
+# On two cores one such net takes the better part of a minute, and thirty take half an hour: the full profile trains them.
+# **The quick profile trains dense nets of 128 units side by side**, all ten of an ensemble in one stack. They do a little
+# worse than the lecture's, and every effect of this chapter shows.
 #
 # (sec-ens-experiment)=
 # ## The experiment: three times ten nets
@@ -469,16 +469,16 @@ calipers.record(
 # :class: note
 #
 # Not without a detour. In a first run the nets saw pixels from 0 to 1, at a peak rate of 0.3 that had won on held-back
-# pictures. They had hardly finished learning, agreed too well, and failed six of our bounds *on the test pictures*: a net
-# 87.05 % against 87.5, a gain of 0.34 points against 0.5, digits 96.55 % against 98. So we centred the pixels, gave the
-# nets for digits a fifth epoch, and chose the rate again, on held-back pictures and with seeds from 100 on that no table
-# uses: of 0.05, 0.1 and 0.2, each with two seeds. The largest won, so that a still larger one might do better. The bounds
-# stayed, but for four: that on the forecast was so wide that a forecast of no gain at all would have passed, and is
-# narrower now; five nets were to read 98 % of the digits, and averaging to take 5 % off the Brier score; both missed it,
-# and state no such bound now, since no sentence needs one; and the spread with validation sets of one's own cleared its
-# noise only when we averaged over ten ways to deal these sets out. Three of our expectations of that run, that a lucky
-# seed is worth less on other pictures, that snapshots differ less than nets, that tempering too early hurts, became open
-# questions, whose verdicts the page prints.
+# pictures. They had hardly finished learning, agreed too well, and failed six of our bounds *on the test pictures*: that
+# a net reads 87.5 %, that averaging ten gains half a point, that five nets read 98 % of the digits, among others. So we
+# centred the pixels, gave the nets for digits a fifth epoch, and chose the rate again, on held-back pictures and with
+# seeds from 100 on that no table uses: of 0.05, 0.1 and 0.2, each with two seeds. The largest won, so that a still larger
+# one might do better. The bounds stayed, but for four: that on the forecast was so wide that a forecast of no gain at all
+# would have passed, and is narrower now; five nets were to read 98 % of the digits, and averaging to take 5 % off the
+# Brier score; both missed it, and state no such bound now, since no sentence needs one; and the spread with validation
+# sets of one's own cleared its noise only when we averaged over ten ways to deal these sets out. Three of our
+# expectations of that run, that a lucky seed is worth less on other pictures, that snapshots differ less than nets, that
+# tempering too early hurts, became open questions, whose verdicts the page prints.
 # :::
 #
 # Net $m$ of seed $s$ starts from the number $10 s + m$. It says what it thinks of the held-back pictures, of the test
@@ -1184,10 +1184,10 @@ for name in ("five snapshots", "five nets"):
 # Two of five independent nets differ on {glue:text}`ens-differ-five-nets`, two of five snapshots on
 # {glue:text}`ens-differ-five-snapshots`: a net that only walks on from where it stood stays its own relative. By
 # {eq}`eq-ens-ambiguity` an average can gain no more than its members disagree by. But what an average is worth depends on
-# its members, too. A net that has not finished learning gains more from more steps than from company: one long training
-# and its snapshots beat five short ones here, and five nets of a fifth of the steps are no substitute for one. In large
-# nets, trained to the end, {cite:t}`fort2019` found that nets of different first weights differ far more than those of
-# one training.
+# its members, too. A net that has not finished learning gains more from more steps than from company: here one long
+# training, or its snapshots, beats five nets for the same number of steps, and five nets of a fifth of the steps are no
+# substitute for one. In large nets, trained to the end, {cite:t}`fort2019` found that nets of different first weights
+# differ far more than those of one training.
 #
 # ### Digits: five nets vote
 
@@ -1377,10 +1377,10 @@ print("largest difference of a probability:", abs(twice[0] - twice[1]).max())
 
 # %% [markdown]
 # So ask three things when somebody says "reproducible". The same *bits*: same seed, same machine, same versions, and
-# operations that add in a fixed order (Keras offers `keras.config`-independent switches of its backends for that). The
-# same *number within its noise*: other seeds, other machines; this book's promise, and each of its records carries the
-# band. The same *conclusion*: somebody else's code. Only the last two are science. {cite:t}`bouthillier2021` recommend to
-# vary everything that can vary at once, the split of the data included.
+# operations that add in a fixed order, for which some backends have a switch. The same *number within its noise*: other
+# seeds, other machines; this book's promise, and each of its records carries the band. The same *conclusion*: somebody
+# else's code. Only the last two are science. {cite:t}`bouthillier2021` recommend to vary everything that can vary at
+# once, the split of the data included.
 #
 # ## What the lectures said
 #

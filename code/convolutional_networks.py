@@ -190,8 +190,9 @@ def hundredths(values):
 def frame(across, down, strength):
     kernel = edited(across, down, strength)
     whole = {"zmin": -100, "zmax": 100, "hoverinfo": "skip"}
+    numbers = {"texttemplate": "%{z}", "textfont": {"color": "#333333"}}
     return [
-        picture(np.round(kernel, 2), zmin=-2, zmax=2, texttemplate="%{z}"),
+        picture(np.round(kernel, 2), zmin=-6, zmax=6, **numbers),
         picture(hundredths(convolve_one(coarse, kernel)), **whole),
     ]
 

@@ -51,7 +51,7 @@ calipers.style()
 
 # %%
 seeds = calipers.choose(smoke=[0], quick=[0, 1, 2], full=[0, 1, 2, 3, 4])
-members = calipers.choose(smoke=3, quick=10, full=10)
+members = calipers.choose(smoke=5, quick=10, full=10)
 examples = calipers.choose(smoke=500, quick=50_000, full=50_000)
 tested = calipers.choose(smoke=300, quick=10_000, full=10_000)
 epochs = calipers.choose(smoke=1, quick=8, full=20)

@@ -179,7 +179,7 @@ def test_a_restart_forgets_everything(chapter):
         kept.append([array.copy() for array in model.get_weights()])
     for first, second, again in zip(*kept, strict=True):
         np.testing.assert_allclose(first, again, atol=1e-6)
-        assert np.abs(first - second).max() > 1e-3
+        assert first.ndim == 1 or np.abs(first - second).max() > 1e-3  # weights, not biases
 
 
 # Break the formulas: the chapter's own checks have to notice.

@@ -110,7 +110,7 @@ calipers.record(
 )
 
 # %% [markdown]
-# Keras contradicts {glue:text}`err-cross-entropy-base-fails` of the three.
+# Keras contradicts {glue:text}`err-cross-entropy-base-fails` of them.
 #
 # **It holds** with the natural logarithm, and with $0 \log 0 = 0$: since $t \log p$ is 0 for every $p > 0$ when
 # $t = 0$, by continuity it is 0 at $p = 0$ too.
@@ -134,7 +134,8 @@ for name, cost in zip(("perfect", "millionth", "two-fifths"), costs(np.log, 0)):
 
 
 # %% [markdown]
-# The three costs are {glue:text}`err-cross-entropy-base-perfect`, {glue:text}`err-cross-entropy-base-millionth` and
+# Of these Keras contradicts {glue:text}`err-cross-entropy-base-holds`. The three costs are
+# {glue:text}`err-cross-entropy-base-perfect`, {glue:text}`err-cross-entropy-base-millionth` and
 # {glue:text}`err-cross-entropy-base-two-fifths`. The base alone is a matter of units. It matters once one
 # differentiates: only in base $e$ is the gradient $p - t$.
 #
@@ -235,7 +236,8 @@ calipers.record(
 
 # %% [markdown]
 # That misses by {glue:text}`err-glorot-is-lecun-holds.mean:.3f`, which is the luck of 40,000 draws. In a square layer
-# the two are the same, and Glorot's paper itself begins from $1/n$.
+# the two are the same; and the forward pass alone does ask for $1/n_\text{in}$. Glorot's mean is the compromise with
+# the way back.
 #
 # **In the book:** {ref}`initialisation, what the lectures said <sec-init-lectures>`.
 #
@@ -274,7 +276,7 @@ calipers.record(
 )
 
 # %% [markdown]
-# It ends with a loss of {glue:text}`err-minimise-gradient-fails.mean:.3f`: on the hilltop, the worst place there is.
+# It ends with a loss of {glue:text}`err-minimise-gradient-fails`: on the hilltop, the worst place there is.
 #
 # **It holds** for the loss: move *against the gradient*, the direction in which the loss falls fastest.
 
@@ -287,8 +289,8 @@ calipers.record(
 )
 
 # %% [markdown]
-# Now it ends at {glue:text}`err-minimise-gradient-holds.mean:.3f`. The lecture's pictures go downhill, so it is the
-# sentence that slipped.
+# Now it ends at {glue:text}`err-minimise-gradient-holds`. The lecture's pictures go downhill, so it is the sentence
+# that slipped.
 #
 # **In the book:** {ref}`optimisers <ch-optimisers>`, under *Down the loss, not down the gradient*.
 #
@@ -694,7 +696,7 @@ calipers.record(
 
 # %% [markdown]
 # The average reads {glue:text}`err-dropout-halving-average`. Halving after each epoch loses
-# {glue:text}`err-dropout-halving-fails` of it, so that hardly more is left than by always saying "outside"
+# {glue:text}`err-dropout-halving-fails` of it, so that about as much is left as by always saying "outside"
 # ({glue:text}`err-dropout-halving-commoner`): every epoch undoes half of what was learned. Epochs are short here, ten
 # steps. The longer they are, the more is learned anew before the next halving.
 #
@@ -938,8 +940,8 @@ calipers.record(
 
 # %% [markdown]
 # The convolution misses {glue:text}`err-convolution-integral-holds`, and the layer differs from a cross-correlation in
-# {glue:text}`err-convolution-integral-layer` places. Since $r$ looks like a $t$ and $dr$ like $d\tau$, this one has the
-# air of a transcription.
+# {glue:text}`err-convolution-integral-layer` places. Since $r$ looks like a $t$ and $dr$ like $d\tau$, part of this has
+# the air of a transcription.
 #
 # **In the book:** {ref}`convolutional networks, what the lectures said <sec-conv-lectures>` and
 # {ref}`the traps <sec-conv-traps>`.
@@ -1030,7 +1032,7 @@ calipers.record(
 # %% [markdown]
 # There are {glue:text}`err-kernel-index-fails`: a row and a column too many.
 #
-# **It holds** from 0 to $M - 1$ (or from 1 to $M$, as in the lecture's next line, "$1 \le l, m \le M$").
+# **It holds** from 0 to $M - 1$ (or from 1 to $M$, as in the lecture's next remark, "$1 \le l, m \le M$").
 
 # %%
 calipers.record(
@@ -1049,8 +1051,8 @@ calipers.record(
 # (err-forty-times)=
 # ### Forty times fewer parameters
 #
-# **As transcribed** {cite}`schonhuth2019`: 20 maps of 5×5 need "roughly 500 weights", a dense layer of 30 needs 23,520;
-# "CNN requires roughly 40 times less parameters".
+# **As transcribed** {cite}`schonhuth2019`: 20 maps of 5×5 require roughly 500 weights, a dense layer of 30 requires
+# 23,520; "CNN requires roughly 40 times less parameters".
 #
 # **It fails**, if only just: divide the slide's own numbers.
 
@@ -1197,10 +1199,12 @@ calipers.record(
     "err-hyperas-dead-fails",
     there("model_from_yaml"),
     equals=0,
-    title="Of the imports of model_from_yaml, those that Keras 3 allows",
+    title="Imports of model_from_yaml that work in Keras 3, of one",
 )
 
 # %% [markdown]
+# It works {glue:text}`err-hyperas-dead-fails` times in one.
+#
 # **It holds** that a search needs no more than a loop. Libraries that are looked after are KerasTuner (1.4.8, November
 # 2025) and Optuna (5.0.0, September 2026). But the heart of a random search is three steps: draw, try, keep the best.
 # We look for the learning rate with which Keras's SGD, in 25 steps, gets down a ravine whose curvatures are 1 and 10.
@@ -1251,7 +1255,7 @@ calipers.record(
 # (err-mse-mean)=
 # ### A mean that is a sum
 #
-# **As transcribed** {cite}`cab420`: "Mean Squared Error, $MSE = \sum_i^N (y'_i - y_i)^2$".
+# **As transcribed** {cite}`cab420`: under the name of mean squared error, $MSE = \sum_i^N (y'_i - y_i)^2$.
 #
 # **It fails** to be a mean. Give the same hundred examples twice, and the loss doubles, though the net is no worse. Its
 # gradient doubles too, so that the best learning rate depends on the size of the batch.

@@ -45,7 +45,7 @@ def test_an_entry_has_a_cell_that_fails_and_a_cell_that_holds(slip):
         key = f"err-{slip}-{word}"
         assert bounds[key]
         assert sum(f'"{key}"' in cell for cell in cells) == 1
-        assert f"{{glue:text}}`{key}" in ENTRIES[slip] or slip == "hyperas-dead"
+        assert f"{{glue:text}}`{key}" in ENTRIES[slip]
 
 
 def test_the_page_ends_with_its_provenance():
@@ -78,7 +78,7 @@ FAILING = {  # in the cell that fails: the slip, and what would mend it
     "hyperas-dead": ('there("model_from_yaml")', 'there("model_from_json")'),
     "mse-mean": ("twice_over_once(np.sum)", "twice_over_once(np.mean)"),
 }
-HOLDING = {  # in the cell that holds: the correction, and the slip (for Hyperas, which cannot run: a search of one place)
+HOLDING = {  # in the cell that holds: the correction, and the slip (Hyperas cannot run: a search that stays in place)
     **{slip: (right, wrong) for slip, (wrong, right) in FAILING.items()},
     "cross-entropy-base": ("= abs(costs(np.log, 0)", "= abs(costs(np.log10, -np.inf)"),
     "keras-old-arguments": ("missed(learning_rate=falling)", "missed(lr=0.1, decay=1e-3)"),

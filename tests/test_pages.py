@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from chapters import NAMES
+from chapters import CHAPTERS, NAMES
 from conftest import ROOT
 
 PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md"))
@@ -66,7 +66,7 @@ def test_page_fits_a_phone(visit, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHAPTERS)
 @pytest.mark.parametrize("way", SEEN)
 def test_figures_are_there_described_and_take_the_pages_colour(visit, name, way):
     page = visit(name, way)
@@ -88,12 +88,12 @@ def test_figures_are_there_described_and_take_the_pages_colour(visit, name, way)
 @pytest.mark.parametrize("name", NAMES)
 def test_mathematics_is_rendered_and_numbered(visit, name):
     page = visit(name)
-    page.wait_for_selector("mjx-container[display=true]")
+    page.wait_for_selector("mjx-container")
     assert page.locator("mjx-merror").count() == 0
-    assert page.locator(".math .eqno").count() >= 5
+    assert page.locator(".math .eqno").count() >= 5 or name not in CHAPTERS
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHAPTERS)
 @pytest.mark.parametrize("way", SEEN)
 def test_every_knob_of_every_interactive_figure_answers_to_mouse_and_keyboard(visit, name, way):
     page = visit(name, way)
@@ -135,7 +135,7 @@ def test_every_knob_of_every_interactive_figure_answers_to_mouse_and_keyboard(vi
             changes(plot, drawn)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_exercises_unfold(visit, name):
     page = visit(name)
     solution = page.locator("div.solution").first

@@ -895,7 +895,7 @@ picked = np.arange(len(seeds)), lowest
 calipers.record(
     "first-best-epoch",
     calipers.Sample(lowest + 1, tuple(seeds)),
-    between=(7, 13),
+    between=(7, 12),
     title="Epoch of the lowest validation loss",
 )
 calipers.record(

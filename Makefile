@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test scripts results notebooks clean
+.PHONY: help book serve test scripts results notebooks publish clean
 .DELETE_ON_ERROR:
 
 help: ## Say what each target does
@@ -32,6 +32,13 @@ results: book ## Write book/results/<profile>/<chapter>.json from the executed b
 
 notebooks: book ## Write one notebook a chapter, for Colab, to _build/notebooks
 	$(BIN)/python tools/notebooks.py
+
+publish: $(VENV)/.book ## Build HTML and notebooks anew into the folder TO=..., for any static host
+	$(if $(TO),,$(error Say where to: make publish TO=folder))
+	rm -rf _build/html _build/.doctrees _build/notebooks
+	$(BIN)/python tools/build.py
+	$(BIN)/python tools/notebooks.py
+	$(BIN)/python tools/publish.py $(TO)
 
 clean: ## Remove what building made, the execution cache included (the environments stay)
 	rm -rf _build

@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test scripts results notebooks publish clean
+.PHONY: help book serve test scripts results notebooks publish cold clean
 .DELETE_ON_ERROR:
 
 help: ## Say what each target does
@@ -22,6 +22,9 @@ serve: book ## Build the book and serve it on http://localhost:8000 (PORT=... fo
 
 test: $(VENV)/.test $(VENV)-jax/.done ## Pass the tests, the book's own build among them (WORKERS=... side by side)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+cold: $(VENV)/.test ## Run every chapter's notebook in a fresh environment that holds only what its first cell installs
+	COLD=all $(BIN)/python -m pytest tests/test_cold_notebooks.py
 
 scripts: $(VENV)/.test ## Format the pages' code and write code/<chapter>.py from book/<chapter>.md
 	$(BIN)/python tools/format_pages.py

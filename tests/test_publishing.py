@@ -1,5 +1,6 @@
 """Publishing: what is published hangs together, and every launch link of it leads to something that is there."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -154,3 +155,17 @@ def test_notebook_is_clean(site, name):
     for address, anchor in re.findall(rf"\]\({CONFIG['html']['baseurl']}([^)#]+)#?([^)]*)\)", text):
         assert not anchor or f'id="{anchor}"' in (site / address).read_text("utf-8"), f"{address}#{anchor}"
         assert (site / address).is_file()
+
+
+def test_binder_installs_the_processors_tensorflow_and_opens_pages_as_notebooks(tmp_path):
+    listed = (ROOT / "binder/requirements.txt").read_text().splitlines()
+    assert listed[1:] == ["-r ../requirements.txt", "-e ."]
+    assert re.search(r"^tensorflow-cpu==.*linux", (ROOT / "requirements.txt").read_text(), re.M)
+    assert re.search(r"^jupytext==", (ROOT / "requirements-base.txt").read_text(), re.M)
+    assert (ROOT / "binder/runtime.txt").read_text().strip() == "python-3.11"
+
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    run([str(ROOT / "binder/postBuild")], cwd=tmp_path, HOME=str(tmp_path), PATH=path)
+    (settings,) = (tmp_path / ".jupyter/labconfig").glob("*.json")
+    viewers = json.loads(settings.read_text())["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]
+    assert viewers == {"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}

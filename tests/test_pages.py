@@ -96,7 +96,7 @@ def paints_soon(page):
 def has_no_fault_that_axe_calls_serious(page):
     """Drawings are one picture to a reader, and code has one style: without all but a little of it axe is quick."""
     page.evaluate("""() => {
-        const drawn = document.querySelectorAll("mjx-container, svg, .js-plotly-plot")
+        const drawn = document.querySelectorAll("mjx-container, .figure svg, .js-plotly-plot")
         const code = document.querySelectorAll("div.highlight")
         for (const element of [...drawn, ...Array.from(code).slice(5)]) element.remove()
     }""")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 
 import nbclient
 import nbformat
@@ -45,6 +46,12 @@ def wheel(tmp_path_factory):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
     run([*command, str(copy_tree(folder / "house"))])
     return next(folder.glob("*.whl"))
+
+
+def test_the_package_is_calipers_alone(wheel):
+    names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert "calipers" in names
+    assert names == {"calipers", wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
 
 
 @pytest.fixture(scope="module")

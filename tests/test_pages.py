@@ -100,7 +100,8 @@ def has_no_fault_that_axe_calls_serious(page):
         const code = document.querySelectorAll("div.highlight")
         for (const element of [...drawn, ...Array.from(code).slice(5)]) element.remove()
     }""")
-    found = Axe().run(page, options=AXE).response["violations"]
+    options = AXE if page.way == "light" else {**AXE, "runOnly": ["color-contrast"]}  # only colours change in the dark
+    found = Axe().run(page, options=options).response["violations"]
     faults = {fault["id"]: fault["nodes"] for fault in found if fault["impact"] in ("serious", "critical")}
     assert not faults
 

@@ -84,13 +84,14 @@ def fits(page):
 
 
 def paints_soon(page):
-    """In less than a second; a machine that is busy with other tests may take three tries."""
-    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    for _ in range(3):
-        if page.evaluate(paint) < 1000:
-            return
-        page.reload()
-    assert page.evaluate(paint) < 1000
+    """In less than a second; a machine that is busy with other tests may take five tries."""
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    seconds = []
+    while len(seconds) < 5 and (not seconds or seconds[-1] >= 1):
+        if seconds:
+            page.reload()
+        seconds.append(page.wait_for_function(paint).json_value() / 1000)
+    assert min(seconds) < 1, seconds
 
 
 def has_no_fault_that_axe_calls_serious(page):

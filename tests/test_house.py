@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import yaml
-from chapters import NAMES
+from chapters import CHAPTERS, NAMES
 from conftest import ROOT, run
 
 
@@ -47,7 +47,7 @@ PARTS = (
 
 
 def test_chapters_have_all_parts_of_a_page():
-    for name in NAMES:
+    for name in CHAPTERS:
         text = (ROOT / "book" / f"{name}.md").read_text("utf-8")
         for part in PARTS:
             assert part in text, f"{name} lacks {part!r}"

@@ -127,10 +127,11 @@ class FillLedger(SphinxPostTransform):
         counts = Counter(judge(entry, *known)[0] for entry in ledger["claims"] + ledger["slips"])
         items = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
         total = f"{len(ledger['claims'])} claims and {len(ledger['slips'])} slips"
-        chapters = len(getattr(self.env, "calipers_records", {}))
+        named = {entry["chapter"] for entry in ledger["claims"] + ledger["slips"]}  # so the errata are no chapter
+        chapters = sum(Path(page).name in named for page in getattr(self.env, "calipers_records", {}))
         text = (
             f"Of {total} in the ledger, this build finds {', '.join(items)}. The reference run, in the profile full, "
-            f"has been made for {len(reference_runs(self.env.srcdir))} of {chapters} chapter(s)."
+            f"has been made for {len(named & set(reference_runs(self.env.srcdir)))} of {chapters} chapter(s)."
         )
         return [nodes.paragraph("", text)]
 

@@ -223,19 +223,18 @@ def exercises_unfold(page):
 
 
 # What is asked of every page, and of every chapter before that, in each of the three ways.
+FIGURES = [figures_are_described_and_take_its_colour, interactive_figures_are_described_and_fit]
 CHAPTER = {
-    "light": [equations_are_numbered, figures_are_described_and_take_its_colour,
-              interactive_figures_are_described_and_fit, every_knob_answers_to_mouse_and_keyboard, exercises_unfold],
-    "dark": [paints_soon, figures_are_described_and_take_its_colour, interactive_figures_are_described_and_fit],
-    "phone": [figures_are_described_and_take_its_colour, interactive_figures_are_described_and_fit,
-              every_knob_answers_to_mouse_and_keyboard],
-}  # fmt: skip
+    "light": [equations_are_numbered, *FIGURES, every_knob_answers_to_mouse_and_keyboard, exercises_unfold],
+    "dark": [paints_soon, *FIGURES],
+    "phone": [*FIGURES, every_knob_answers_to_mouse_and_keyboard],
+}
+READING = [mathematics_is_rendered, links_lead_somewhere, can_be_reached_by_keyboard]
 PAGE = {
-    "light": [fits, mathematics_is_rendered, links_lead_somewhere, can_be_reached_by_keyboard, has_no_fault_that_axe_calls_serious, turns_dark,
-              asks_nobody_and_complains_of_nothing],
+    "light": [fits, *READING, has_no_fault_that_axe_calls_serious, turns_dark, asks_nobody_and_complains_of_nothing],
     "dark": [fits, has_no_fault_that_axe_calls_serious, asks_nobody_and_complains_of_nothing],
     "phone": [fits, asks_nobody_and_complains_of_nothing],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", SEEN)

@@ -19,13 +19,6 @@ BINDER = re.compile(r"https://mybinder\.org/v2/gh/([^/]+/[^/]+)/([^/?]+)\?urlpat
 PAGES_BRANCH = "gh-pages"
 
 
-def publish(root, folder, **environment):
-    """Export the notebooks of the book that was built in `root`, and publish both to `folder`."""
-    run([sys.executable, "tools/notebooks.py"], cwd=root, **environment)
-    run([sys.executable, "tools/publish.py", str(folder)], cwd=root)
-    return folder
-
-
 def launch_faults(site, root):
     """Name every launch link of a published site that leads to nothing.
 
@@ -47,7 +40,10 @@ def launch_faults(site, root):
 @pytest.fixture(scope="module")
 def site(book, tmp_path_factory):
     """The whole book as it is published."""
-    return publish(ROOT, tmp_path_factory.mktemp("published") / "site")
+    folder = tmp_path_factory.mktemp("published") / "site"
+    run([sys.executable, "tools/notebooks.py"])
+    run([sys.executable, "tools/publish.py", str(folder)])
+    return folder
 
 
 def test_every_launch_link_leads_to_a_file(site):

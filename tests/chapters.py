@@ -1,4 +1,4 @@
-"""Run parts of a chapter's script: its definitions alone, or its cells up to a place, whole or broken."""
+"""Run parts of a chapter's script: its definitions alone, one cell, or its cells up to a place, whole or broken."""
 
 import ast
 import json
@@ -7,6 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import calipers
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "code").glob("*.py"))
@@ -28,6 +31,46 @@ def definitions(name):
     return namespace
 
 
+def cells_of(name):
+    """The script's cells, in order."""
+    return re.split(r"^# %%.*\n", source(name), flags=re.M)
+
+
+def measured_by_cell(name, id, given, replace=None, records=True):
+    """Run the one cell of a chapter that records `id`, with pieces of text replaced, and return what it measures.
+
+    Parameters
+    ----------
+    name : str
+    id : str
+        As the cell spells it: ``f"reg-stop-{word}-gap"`` there is ``reg-stop-{word}-gap`` here.
+    given : dict
+        The namespace: the chapter's definitions, and what the cell takes from the cells above it.
+    replace : dict, optional
+    records : bool
+        Whether the cell records; else it is the first one that holds `id` in quotes.
+
+    Returns
+    -------
+    dict
+        The values (numbers or samples) that the cell records, by id.
+    """
+    cell = next(cell for cell in cells_of(name) if f'"{id}"' in cell and ("calipers.record" in cell or not records))
+    found = {}
+    given["calipers"] = SimpleNamespace(**vars(calipers))
+    given["calipers"].record = lambda id, values, *_, **__: found.update({id: values})
+    exec(compile(replaced(name, cell, replace), f"{name}.py", "exec"), given)
+    return found
+
+
+def replaced(name, text, replace):
+    """The text with each old piece replaced by its new one; each has to occur, so that a break cannot miss."""
+    for old, new in (replace or {}).items():
+        assert old in text, f"{name} has no {old!r} to break"
+        text = text.replace(old, new)
+    return text
+
+
 def records_of(name, folder, upto=None, replace=None, profile="smoke"):
     """Run a chapter's code cells, up to the one that records `upto`, with pieces of text replaced.
 
@@ -39,7 +82,7 @@ def records_of(name, folder, upto=None, replace=None, profile="smoke"):
     upto : str, optional
         Id of the last record that is needed.
     replace : dict, optional
-        Old text to new text; each old text has to occur, so that a break cannot miss.
+        Old text to new text.
     profile : str
 
     Returns
@@ -47,14 +90,11 @@ def records_of(name, folder, upto=None, replace=None, profile="smoke"):
     dict
         The records (dicts) by id.
     """
-    cells = re.split(r"^# %%.*\n", source(name), flags=re.M)
+    cells = cells_of(name)
     if upto:
         last = next(number for number, cell in enumerate(cells) if f'"{upto}"' in cell and "calipers.record" in cell)
         cells = cells[: last + 1]
-    text = "\n".join(cells)
-    for old, new in (replace or {}).items():
-        assert old in text, f"{name} has no {old!r} to break"
-        text = text.replace(old, new)
+    text = replaced(name, "\n".join(cells), replace)
     script, out = folder / f"{name}.py", folder / "records.jsonl"
     script.write_text(text, "utf-8")
     out.unlink(missing_ok=True)

@@ -13,6 +13,11 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]
 
+from breaks import (  # noqa: E402, F401  the hooks that count the breaks and print the ledger
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 from records import executed_chapters  # noqa: E402
 
 # The tests run side by side, and threads of NumPy that wait for a busy core make it many times slower.

@@ -1,15 +1,14 @@
 """The chapter's formulas against Keras, SciPy and finite differences, and what happens when a cause is broken."""
 
 import ast
-import json
 
 import keras
 import numpy as np
 import pytest
 import scipy.signal
+from breaks import keeps, kills, reported
 from calipers import datasets
 from chapters import definitions, records_of, source
-from conftest import ROOT
 
 NAME = "convolutional_networks"
 PEAK = 0.01  # the page's, for the dense net and the convolutional one
@@ -230,7 +229,7 @@ def test_the_comparison_with_keras_notices_another_learning_rate(tmp_path):
     replace = {"def descend(parameters, images, labels, learning_rate=0.1": "def descend(parameters, images, labels, "
                "learning_rate=0.11"}  # fmt: skip
     records = records_of(NAME, tmp_path, upto="conv-scratch-apart", replace=replace)
-    assert records["conv-scratch-apart"]["mean"] > 0
+    kills("conv-scratch-apart", records["conv-scratch-apart"]["mean"])
 
 
 # Break the cause: the bound that the book reports has to fail. One seed each.
@@ -246,16 +245,9 @@ def digits():
     return x_train, y_train.astype(int), x_test, y_test.astype(int)
 
 
-@pytest.fixture(scope="module")
-def bounds():
-    path = ROOT / "book" / "results" / "quick" / f"{NAME}.json"
-    records = json.loads(path.read_text("utf-8"))["records"]
-    return {record["id"]: record["bounds"][0]["value"] for record in records if record["bounds"]}
-
-
-def trained(chapter, maps, x, y, epochs, peak):
+def trained(chapter, maps, x, y, epochs, peak, dense=(100,)):
     """Train one net as the page does."""
-    chapter["builders"] = {"net": lambda: chapter["conv_net"](maps)}
+    chapter["builders"] = {"net": lambda: chapter["conv_net"](maps, dense)}
     chapter["peaks"], chapter["eager"] = {"net": peak}, False
     chapter["learner"].cache_clear()
     return chapter["learner"]("net", len(x), epochs)(0, x, y)
@@ -269,29 +261,30 @@ def shuffled(y):
     return y
 
 
-def test_the_dense_nets_claim_fails_when_half_of_the_labels_are_shuffled(chapter, digits, bounds):
+def test_the_dense_nets_claim_fails_when_half_of_the_labels_are_shuffled(chapter, digits):
     x_train, y_train, x_test, y_test = digits
     model = trained(chapter, [], x_train, shuffled(y_train), 5, PEAK)
-    assert chapter["accuracy"](model, x_test, y_test) < bounds["mnist-dense-accuracy"]
+    kills("mnist-dense-accuracy", chapter["accuracy"](model, x_test, y_test))
 
 
-def test_the_dense_nets_claim_fails_when_the_learning_rate_is_ten_times_larger(chapter, digits, bounds):
+def test_the_dense_nets_claim_fails_when_the_learning_rate_is_ten_times_larger(chapter, digits):
     x_train, y_train, x_test, y_test = digits
     model = trained(chapter, [], x_train, y_train, 5, 10 * PEAK)
-    assert chapter["accuracy"](model, x_test, y_test) < bounds["mnist-dense-accuracy"]
+    kills("mnist-dense-accuracy", chapter["accuracy"](model, x_test, y_test))
 
 
-def test_the_convolutions_claims_fail_on_few_digits_and_on_labels_half_shuffled(chapter, digits, bounds):
+def test_the_convolutions_claims_fail_on_few_digits_and_on_labels_half_shuffled(chapter, digits):
     x_train, y_train, x_test, y_test = digits
     x, y = x_train[:4_000], y_train[:4_000]
     plain = chapter["accuracy"](trained(chapter, [20, 40], x, y, 3, PEAK), x_test, y_test)
     spoilt = chapter["accuracy"](trained(chapter, [20, 40], x, shuffled(y), 3, PEAK), x_test, y_test)
-    assert spoilt < plain < bounds["mnist-conv-two-accuracy"]
+    assert spoilt < plain
+    kills("mnist-conv-two-accuracy", plain)
     # The control: nothing but the scrambled pixels makes the net lose what the page says that it loses.
-    assert spoilt < plain + bounds["control-conv-change"]
+    keeps("control-conv-change", spoilt - plain)
 
 
-def test_the_control_fails_when_pixels_stay_in_place(chapter, digits, bounds):
+def test_the_control_fails_when_pixels_stay_in_place(chapter, digits):
     x_train, y_train, x_test, y_test = digits
     same = np.arange(28 * 28)
     np.testing.assert_array_equal(chapter["scramble"](x_train[:10], same), x_train[:10])
@@ -304,4 +297,24 @@ def test_the_control_fails_when_pixels_stay_in_place(chapter, digits, bounds):
         )
         for order in (same, turned)
     ]
-    assert scores[1] - scores[0] > bounds["control-conv-change"]
+    kills("control-conv-change", scores[1] - scores[0])
+
+
+def test_three_dense_layers_miss_their_figure_at_ten_times_the_rate(chapter, digits):
+    x_train, y_train, x_test, y_test = digits
+    model = trained(chapter, [], x_train, y_train, 5, 0.05, dense=(100, 100, 100))
+    kills("mnist-dense-three-accuracy", chapter["accuracy"](model, x_test, y_test))
+
+
+def test_one_convolution_misses_its_figure_on_few_digits(chapter, digits):
+    x_train, y_train, x_test, y_test = digits
+    model = trained(chapter, [20], x_train[:4_000], y_train[:4_000], 2, PEAK)
+    kills("mnist-conv-one-accuracy", chapter["accuracy"](model, x_test, y_test))
+
+
+@pytest.mark.parametrize("dense", [(1000,), (100, 100)])
+def test_another_head_changes_much_at_ten_times_the_rate(dense, chapter, digits):
+    x_train, y_train, x_test, y_test = digits
+    model = trained(chapter, [20, 40], x_train[:4_000], y_train[:4_000], 3, 10 * PEAK, dense)
+    gain = chapter["accuracy"](model, x_test, y_test) - reported()["control-conv-plain"]["mean"]
+    kills(f"head-{'-'.join(map(str, dense))}-gain", gain)

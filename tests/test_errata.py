@@ -5,6 +5,7 @@ import re
 
 import pytest
 import yaml
+from breaks import kills
 from chapters import CHAPTERS, records_of, source
 from conftest import ROOT
 
@@ -99,3 +100,5 @@ def test_no_bound_survives_that_slip_and_correction_change_places(word, swaps, t
     places = [(slip, key) for slip in SLIPS for key in ("fails", "holds")]
     verdicts = {(slip, key): records[f"err-{slip}-{key}"]["holds"] for slip, key in places}
     assert verdicts == {(slip, key): key != word for slip, key in verdicts}
+    for slip in SLIPS:
+        kills(f"err-{slip}-{word}", records[f"err-{slip}-{word}"]["mean"])

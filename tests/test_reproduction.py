@@ -85,3 +85,71 @@ def test_every_answer_carries_a_bound():
     assert [answer for answer in here if not bounds["quick"].get(answer)] == []
     there = [answer["record"] for answer in answers if "profile" in answer]
     assert [answer for answer in there if bounds["full"].get(answer) == []] == []  # one not yet run is not there
+
+
+# A band wider than the effect that it guards. There the bound guards alone: three seeds scatter too much for a band.
+
+WIDE = {
+    *("act-cosine-50", "act-spread", "aug-clothes-best-gain", "aug-halfturn-six-nine", "aug-mirror-five"),
+    *("aug-rung-distorted-gain", "bn-steps-plain", "control-dense-change", "ens-forecast", "ens-gain-best"),
+    *("ens-share-2", "ens-share-5", "ens-spread-ratio", "first-best-epoch", "first-rival-gap-shared"),
+    *("head-100-100-gain", "head-1000-gain", "init-broken-corner", "init-race-epochs-unit", "init-shared-luck"),
+    *("lr-sgd-almost", "mb-bend-over-scale", "mb-noise-half-with", "mb-steps-4-over-16", "opt-tuned-gap"),
+    *("reg-rate-gain", "reg-rates-nine", "reg-small-gain", "reg-smooth-test", "reg-stop-gained"),
+    "vg-cell-relu-normal-bn",
+}
+
+
+def too_wide(record, bound, means):
+    """Whether a record's band would let pass what its bound rules out; None where no effect is defined.
+
+    A claim that one record exceeds another speaks of their difference: the band must not reach down to the other.
+    A gain or a loss in points speaks of its distance from none: the band must not hold 0. A claim that something
+    stays within limits (``between``, or a difference of at most so many points) speaks of the room between them: the
+    band must be no wider. The level of one accuracy has no such distance, and a number without seeds no noise.
+    """
+    (low, high), value = record["band"], bound["value"]
+    if bound["kind"] == "greater_than":
+        return low <= means[value]
+    if bound["kind"] == "between":
+        return high - low > value[1] - value[0]
+    if record["unit"] != "points" or bound["kind"] == "equals":
+        return None
+    if (bound["kind"] == "at_least") == (value > 0):
+        return low <= 0 <= high
+    return high - low > 2 * abs(value) if value else None
+
+
+def banded(chapters):
+    """Records with seeds, a band and bounds."""
+    return [r for records in chapters for r in records if r["seeds"] and r["band"] and r["bounds"]]
+
+
+def test_no_band_is_wider_than_the_effect_that_it_guards():
+    paths = (ROOT / "book/results/quick").glob("*.json")
+    chapters = [json.loads(path.read_text("utf-8"))["records"] for path in paths]
+    means = {record["id"]: record["mean"] for records in chapters for record in records}
+    judged = [(r["id"], too_wide(r, bound, means)) for r in banded(chapters) for bound in r["bounds"]]
+    assert sum(verdict is not None for _, verdict in judged) > 150
+    assert {id for id, verdict in judged if verdict} <= WIDE
+    assert set(means) >= WIDE
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "band", "wide"),
+    [
+        ("greater_than", "other", [1.1, 3], False),
+        ("greater_than", "other", [0.9, 3], True),
+        ("between", [1, 2], [1.2, 2.1], False),
+        ("between", [1, 2], [1, 2.1], True),
+        ("at_least", 0.5, [0.1, 2], False),
+        ("at_least", 0.5, [-0.1, 2], True),
+        ("at_most", -0.5, [-2, -0.1], False),
+        ("at_most", -0.5, [-2, 0.1], True),
+        ("at_most", 0.5, [-0.2, 0.7], False),
+        ("at_most", 0.5, [-0.7, 0.7], True),
+    ],
+)
+def test_a_band_is_too_wide_where_it_holds_what_the_bound_rules_out(kind, value, band, wide):
+    record = {"band": band, "unit": "points"}
+    assert too_wide(record, {"kind": kind, "value": value}, {"other": 1}) is wide

@@ -4,7 +4,7 @@ import calipers
 import keras
 import numpy as np
 import pytest
-from breaks import kills
+from breaks import keeps, kills
 from calipers import datasets
 from chapters import definitions, measured_by_cell, records_of
 
@@ -322,13 +322,15 @@ def test_a_net_that_hardly_learns_has_no_rising_cost(digits):
     kills("reg-stop-rise", costs[-1] - min(costs))
 
 
-def test_a_strength_chosen_on_the_training_digits_loses(digits):
-    """They have learnt those digits with any penalty, and choose the least."""
+def test_a_strength_chosen_by_its_errors_loses(digits):
+    """The procedure climbs, so what it climbs has to be the accuracy."""
     strengths = [0, 0.1, 0.5, 1, 2, 10, 100]
     net = trained(digits, l2=strengths)
-    known, new = (digits["accuracy"](net, digits[f"x_{part}"], digits[f"y_{part}"]) for part in ("few", "new"))
-    digits |= {"swept": {"l2 held": Swept([known]), "l2 test": Swept([new])}, "grids": {"l2": strengths}, "seeds": [0]}
-    kills("reg-powers-lost", measured_by_cell(NAME, "reg-powers-lost", digits)["reg-powers-lost"])
+    held, new = (digits["accuracy"](net, digits[f"x_{part}"], digits[f"y_{part}"]) for part in ("val", "new"))
+    digits |= {"grids": {"l2": strengths}, "seeds": [0]}
+    for scores, judge in ((held, keeps), (100 - held, kills)):
+        digits["swept"] = {"l2 held": Swept([scores]), "l2 test": Swept([new])}
+        judge("reg-powers-lost", measured_by_cell(NAME, "reg-powers-lost", digits)["reg-powers-lost"])
 
 
 class Swept:
@@ -352,10 +354,15 @@ def test_at_a_tenth_of_the_rate_the_end_is_as_well_calibrated(digits):
     kills("reg-stop-end-gap", found["reg-stop-end-gap"], found["reg-stop-cost-gap"])
 
 
-def test_validation_labels_that_are_shuffled_stop_at_the_wrong_place(digits):
-    found = stopped(digits, y_val=np.random.default_rng(0).permutation(digits["y_val"]))
+def test_at_ten_times_the_rate_the_cost_stops_too_early(digits):
+    found = stopped(digits, {"fit(net, x, y, 0.3,": "fit(net, x, y, 3.0,"})
     kills("reg-stop-gained", found["reg-stop-gained"])
-    print(found["reg-ten-lost"])
+
+
+def test_a_patience_of_one_loses_what_ten_do_not(digits):
+    stopped(digits)
+    found = measured_by_cell(NAME, "reg-ten-lost", digits, {"patient_stop(scores, 10)": "patient_stop(scores, 1)"})
+    kills("reg-ten-lost", found["reg-ten-lost"])
 
 
 def test_dropout_that_rests_in_training_saves_nothing(digits):

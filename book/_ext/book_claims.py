@@ -1,4 +1,4 @@
-"""The ledger of the lectures' claims: ``{claims}``, ``{slips}``, ``{claims-summary}`` and ``{claims-picture}``.
+"""The ledger: ``{claims}``, ``{slips}``, ``{claims-summary}``, ``{claims-picture}`` and ``{status}``.
 
 Everything is drawn from ``book/claims.yml`` and from the records of this build's executed pages, after all pages have
 been read, so that no number on these pages is typed.
@@ -94,43 +94,77 @@ class FillLedger(SphinxPostTransform):
             node.replace_self(getattr(self, node["part"].replace("-", "_"))(ledger, records, reference))
 
     def claims(self, ledger, *known):
-        head = ("The lecture says", "Its figure", "We measured", "Verdict")
+        head = ("The lecture says", "Its figure", "This build", "Reference run", "Verdict")
         parts = []
         for chapter in dict.fromkeys(claim["chapter"] for claim in ledger["claims"]):
             claims = [claim for claim in ledger["claims"] if claim["chapter"] == chapter]
             rows = [self.row(claim, figure_text(claim), ledger, *known) for claim in claims]
             parts.append(nodes.rubric("", chapter.replace("_", " ").capitalize()))
-            parts.append(table(head, rows, (42, 16, 20, 22), "claims"))
+            parts.append(table(head, rows, (32, 12, 22, 18, 16), "claims"))
         return parts
 
     def slips(self, ledger, *known):
-        head = ("As transcribed", "What holds", "We measured", "Verdict")
+        head = ("As transcribed", "What holds", "This build", "Reference run", "Verdict")
         rows = [self.row(slip, slip["truth"], ledger, *known) for slip in ledger["slips"]]
-        return [table(head, rows, (30, 30, 20, 20), "slips")]
+        return [table(head, rows, (24, 24, 22, 16, 14), "slips")]
 
-    def row(self, entry, second, ledger, *known):
-        verdict, record = judge(entry, *known)
+    def row(self, entry, second, ledger, records, reference):
+        verdict, _ = judge(entry, records, reference)
         source = nodes.emphasis("", f"({ledger['sources'][entry['source']]['short']})")
-        return [[nodes.Text(entry["says"] + " "), source], second, self.measured(entry, record), verdict]
+        runs = [self.measured(entry, known, profile) for known, profile in ((records, "quick"), (reference, "full"))]
+        cells = [[nodes.Text(entry["says"] + " "), source], second, *runs, verdict]
+        return cells, f"chapter-{entry['chapter']}"
 
-    def measured(self, entry, record):
-        only_full = "profile" in entry.get("answer", {})
+    def measured(self, entry, known, profile):
+        """The value that answers, in one of the two runs, with a link to its cell and how it came about."""
+        answer = entry.get("answer")
+        if not answer:
+            return entry.get("untestable", "–") if profile == "quick" else "–"
+        if profile == "quick" and "profile" in answer:
+            return "in the full profile only"
+        record = known.get(answer["record"])
         if record is None:
-            return entry.get("untestable", "in the full profile only" if only_full else "–")
+            return "not run yet" if profile == "full" else "–"
         uri = self.app.builder.get_relative_uri(self.env.docname, record["docname"])
-        if not only_full:
+        if record["id"] in records_by_id(self.env):  # a cell that only the full profile runs is not on the page
             uri += f"#record-{record['id']}"
-        text = record_text(record) + (" (full profile)" if only_full else "")
-        return [nodes.reference("", text, refuri=uri, internal=True)]
+        how = nodes.inline("", f" {how_text(record)}", classes=["how"])
+        return [nodes.reference("", record_text(record), refuri=uri, internal=True), how]
+
+    def status(self, ledger, records, reference):
+        head = ("Page", "Executed in", "Records", "Bounds", "Claims and slips answered here", "Made")
+        rows = []
+        for name in sorted(getattr(self.env, "calipers_records", {}), key=self.place_in_contents):
+            found = self.env.calipers_records[name]
+            entries = [entry for entry in ledger["claims"] + ledger["slips"] if answers(entry, found)]
+            verdicts = Counter(judge(entry, records, reference)[0] for entry in entries)
+            last = found[-1]["provenance"]
+            uri = self.app.builder.get_relative_uri(self.env.docname, name)
+            title = nodes.reference("", self.env.titles[name].astext(), refuri=uri, internal=True)
+            broken = sum(record["holds"] is False for record in found)
+            bounds = f"{sum(bool(record['bounds']) for record in found)}{f', {broken} do not hold' if broken else ''}"
+            made = f"{last['profile']}; {last['device']}; {last['date']}"
+            rows.append(
+                ([[title], f"{last['seconds']:.0f} s", str(len(found)), bounds, counted(verdicts) or "–", made], "")
+            )
+        if not rows:
+            return [nodes.paragraph("", "Nothing was executed in this build.")]
+        total = sum(records[-1]["provenance"]["seconds"] for records in self.env.calipers_records.values())
+        text = f"{len(rows)} pages were executed, in {total / 60:.0f} minutes together."
+        return [nodes.paragraph("", text), table(head, rows, (22, 11, 9, 11, 25, 22), "status")]
+
+    def place_in_contents(self, name):
+        """Where a page stands in the table of contents; the root names them all, in order."""
+        listed = [entry for pages in self.env.toctree_includes.values() for entry in pages]
+        return listed.index(name) if name in listed else len(listed)
 
     def claims_summary(self, ledger, *known):
         counts = Counter(judge(entry, *known)[0] for entry in ledger["claims"] + ledger["slips"])
-        items = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
         total = f"{len(ledger['claims'])} claims and {len(ledger['slips'])} slips"
         named = {entry["chapter"] for entry in ledger["claims"] + ledger["slips"]}  # so the errata are no chapter
         chapters = sum(Path(page).name in named for page in getattr(self.env, "calipers_records", {}))
         text = (
-            f"Of {total} in the ledger, this build finds {', '.join(items)}. The reference run, in the profile full, "
+            f"Of {total} in the ledger, this build finds {counted(counts)}. The reference run, in the profile full, "
             f"has been made for {len(named & set(reference_runs(self.env.srcdir)))} of {chapters} chapter(s)."
         )
         return [nodes.paragraph("", text)]
@@ -143,6 +177,26 @@ class FillLedger(SphinxPostTransform):
         return [nodes.raw("", draw(answered), format="html")]
 
 
+def counted(verdicts):
+    """Say how many there are of each verdict."""
+    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
+
+
+def answers(entry, records):
+    """Whether one of these records answers a claim or a slip."""
+    return entry.get("answer", {}).get("record") in {record["id"] for record in records}
+
+
+def how_text(record):
+    """Seeds, profile, device, seconds and date of a record."""
+    provenance, seeds = record["provenance"], len(record["seeds"])
+    number = f"{seeds} seed{'s' * (seeds > 1)}" if seeds else "nothing random"
+    return (
+        f"{number}; {provenance['profile']}; {provenance['device']}; after {provenance['seconds']:.0f} s; "
+        f"{provenance['date']}"
+    )
+
+
 def figure_text(claim):
     """The lecture's own figure, or a dash where it gives none."""
     value = claim.get("value")
@@ -153,19 +207,19 @@ def figure_text(claim):
 
 
 def table(head, rows, widths, name):
-    """Build a docutils table of the class `name` from texts and lists of inline nodes."""
+    """Build a docutils table of the class `name` from rows of texts and lists of inline nodes, each with its class."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in widths), cols=len(head))
     group += nodes.thead("", table_row(head))
-    group += nodes.tbody("", *map(table_row, rows))
+    group += nodes.tbody("", *(table_row(cells, name) for cells, name in rows))
     return nodes.table("", group, classes=["ledger", name])
 
 
-def table_row(cells):
+def table_row(cells, name=""):
     entries = []
     for cell in cells:
         children = [nodes.Text(cell)] if isinstance(cell, str) else cell
         entries.append(nodes.entry("", nodes.paragraph("", "", *children)))
-    return nodes.row("", *entries)
+    return nodes.row("", *entries, classes=[name] if name else [])
 
 
 def draw(answered):
@@ -206,11 +260,18 @@ def refresh(app, env):
     return sorted(getattr(env, "ledger_pages", set()) & env.found_docs)
 
 
+def add_filters(app, pagename, templatename, context, doctree):
+    """The script that lets a reader filter the rows; without it all of them show."""
+    if "ledger claims" in context.get("body", ""):
+        app.add_js_file("ledger.js", loading_method="defer")
+
+
 def setup(app):
     app.setup_extension("book_records")
     app.add_node(placeholder)
-    for name in ("claims", "slips", "claims-summary", "claims-picture"):
+    for name in ("claims", "slips", "claims-summary", "claims-picture", "status"):
         app.add_directive(name, Part)
     app.add_post_transform(FillLedger)
     app.connect("env-updated", refresh)
+    app.connect("html-page-context", add_filters)
     return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 1}

@@ -24,7 +24,7 @@
 # **You need** the chain rule, dense layers and their gradients. Words set like {term}`saturation` lead to the
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU
+# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU
 # cores. The full one has more seeds and rates, trains all nets once more on five times as many pictures, and runs the
 # lecture's own protocol for tanh. The last line of this page says what it took.
 # :::
@@ -1088,7 +1088,7 @@ calipers.show(
 #
 # After ± stands the *noise*: half of the 95 % interval of the mean paired difference {cite}`student1908`. With three
 # seeds only a difference larger than that counts. Most rows say that we could measure none, and among those that say
-# *higher* or *lower* one or two may be chance: eleven comparisons at 95 % are eleven chances to be fooled. What we can
+# *higher* or *lower* one or two may be chance: eleven comparisons at {given}`95 %` are eleven chances to be fooled. What we can
 # say with confidence is the range. Choose any of the eleven, tune its learning rate, and you are within
 # {glue:text}`act-spread.mean:.1f` points of the best.
 #
@@ -1632,7 +1632,7 @@ calipers.show(
 
 
 # %% [markdown]
-# Sigmoid needs {glue:text}`act-conv-sigmoid-passes` to 80 %, tanh {glue:text}`act-conv-tanh-passes`: not a bit faster,
+# Sigmoid needs {glue:text}`act-conv-sigmoid-passes` to {given}`80 %`, tanh {glue:text}`act-conv-tanh-passes`: not a bit faster,
 # {glue:text}`act-conv-speedup.mean:.1f` times as fast. At the end of this short training the accuracies are
 # {glue:text}`act-conv-sigmoid-accuracy` and {glue:text}`act-conv-tanh-accuracy`, which is not near-identical either.
 #

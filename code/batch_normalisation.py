@@ -20,7 +20,7 @@
 # **You need** the chain rule, a dense layer's forward and backward pass, and a little NumPy. Words set like
 # {term}`epoch` lead to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU cores.
+# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores.
 # The last line of this page says what it took.
 # :::
 
@@ -548,7 +548,7 @@ for what, word in (("fit", "training"), ("predict", "prediction")):
 # On the last 10,000 training digits, with the seeds 100 to 102; the results below come from other seeds, and where they are called
 # *test* accuracies from the test digits. No rate and no size was chosen by these, though drafts of the page read them too. Rates were
 # tried in factors of four (map, gradients) or two (placement, few digits). The bar of one half was set after a trial in which hardly any
-# plain net passed one of 80 %: it is kinder to the plain net. The rates of the section on placement, of small batches and of few
+# plain net passed one of {given}`80 %`: it is kinder to the plain net. The rates of the section on placement, of small batches and of few
 # digits were chosen in runs of 400, 200 and 500 steps; the page shortens the last two for its budget of time.
 #
 # **Bounds that were changed.** Most were set after those trials and before the page's first run. Four were not. "Before the ReLU is better
@@ -1653,7 +1653,7 @@ assert np.allclose(
 # ````
 #
 # $\rho^k < 0.01$ for $k > \ln 0.01 / \ln \rho$: 44, 459 and 4,603 steps. (A small data set may not have so many in its first epochs.) The correction doubles the variance for $B = 2$ and
-# changes it by 1.6 % for $B = 64$: it matters where batch normalisation is in trouble anyway.
+# changes it by {given}`1.6 %` for $B = 64$: it matters where batch normalisation is in trouble anyway.
 
 # %%
 remembered = {

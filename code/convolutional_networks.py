@@ -768,8 +768,8 @@ calipers.show(
 
 # %% [markdown]
 # After that one pass it reads {glue:text}`conv-scratch-accuracy` of the first 2,000 test digits: a hundred lines of NumPy,
-# and already nine in ten. (The bound on that figure has a history: it was once 95 % after 10,000 digits, the net missed
-# it, and we lowered it to the 90 % that this sentence needs.)
+# and already nine in ten. (The bound on that figure has a history: it was once {given}`95 %` after 10,000 digits, the net missed
+# it, and we lowered it to the {given}`90 %` that this sentence needs.)
 #
 # ## The same in Keras
 #
@@ -1140,7 +1140,7 @@ calipers.show(
 # 4.3, and a step that every seed sees can still fail it. So where the table says that we could measure no difference, the
 # step may be real; so few seeds cannot tell. {numref}`ex-conv-seeds` asks how many it takes.
 #
-# How fine a difference could we see at all? The 10,000 test digits are a sample too. At an accuracy of 99 % their binomial
+# How fine a difference could we see at all? The 10,000 test digits are a sample too. At an accuracy of {given}`99 %` their binomial
 # error is $\sqrt{0.99 \cdot 0.01 / 10\,000}$, a tenth of a point. It does not shrink with more seeds, because all seeds
 # sit the same test {cite}`jordan2024`. And fifteen of the 10,000 carry a label that people found wrong
 # {cite}`northcutt2021`, so that nobody should expect 100 %.
@@ -1344,7 +1344,7 @@ calipers.record(
 # {glue:text}`mnist-recipe-accuracy.difference:.2f` ± {glue:text}`mnist-recipe-accuracy.noise:.2f` points, with
 # {glue:text}`mnist-recipe-parameters` parameters and {glue:text}`mnist-recipe-multiplications` multiplications a digit. On all
 # 60,000 digits three seeds of it would not fit into this page's budget. The full profile gives it those, and holds it to
-# 99.5 %.
+# {given}`99.5 %`.
 #
 # ### What the kernels became
 
@@ -1832,7 +1832,7 @@ assert on_noise < 1e-6 < on_digits
 # :class: dropdown
 # ````
 #
-# The binomial error of one score is $\sqrt{0.992 \cdot 0.008 / 10\,000}$, 0.09 points. The largest of $m$ independent scores
+# The binomial error of one score is $\sqrt{0.992 \cdot 0.008 / 10\,000}$, {given}`0.09 points`. The largest of $m$ independent scores
 # lies above their mean by a multiple of it, 0.85 for three, and the multiple grows slowly with $m$. What all scores share
 # moves them together and favours none, so only the rest counts: a tenth of the variance, a third of the error.
 
@@ -1865,7 +1865,7 @@ assert flattery[0.0, 3] < flattery[0.0, 30] < 3 * flattery[0.0, 3]
 # :class: dropdown
 # ````
 #
-# The noise is $t_{n-1} s / \sqrt n$ with Student's 97.5 % point $t_{n-1}$. It falls fast at first, because $t$ falls too.
+# The noise is $t_{n-1} s / \sqrt n$ with Student's {given}`97.5 %` point $t_{n-1}$. It falls fast at first, because $t$ falls too.
 
 # %%
 from scipy.stats import t

@@ -549,7 +549,7 @@ calipers.show(
 # | 3,000 | {glue:text}`aug-plain-3000` | {glue:text}`aug-five-fold-3000` | {glue:text}`aug-five-fold-3000.difference:.2f` ± {glue:text}`aug-five-fold-3000.noise:.2f` | {glue:text}`aug-distorted-3000` | {glue:text}`aug-distorted-3000.difference:.2f` ± {glue:text}`aug-distorted-3000.noise:.2f` |
 # | 10,000 | {glue:text}`aug-plain-10000` | {glue:text}`aug-five-fold-10000` | {glue:text}`aug-five-fold-10000.difference:.2f` ± {glue:text}`aug-five-fold-10000.noise:.2f` | {glue:text}`aug-distorted-10000` | {glue:text}`aug-distorted-10000.difference:.2f` ± {glue:text}`aug-distorted-10000.noise:.2f` |
 #
-# (The figure after ± beside a gain is its noise: half of the 95 % interval of the paired difference over the seeds.)
+# (The figure after ± beside a gain is its noise: half of the {given}`95 %` interval of the paired difference over the seeds.)
 #
 # Three readings. **More data help, and so do copies**: at 1,000 digits five-fold copies add
 # {glue:text}`aug-five-fold-gain` and distorted ones {glue:text}`aug-distorted-gain`. **There is an exchange rate**:
@@ -811,7 +811,7 @@ calipers.show(
 # | shift, 2 pixels | {glue:text}`aug-move-shift` | {glue:text}`aug-move-shift.difference:.2f` ± {glue:text}`aug-move-shift.noise:.2f` | {glue:text}`aug-move-shift.verdict` |
 # | turn, 15° | {glue:text}`aug-move-turn` | {glue:text}`aug-move-turn.difference:.2f` ± {glue:text}`aug-move-turn.noise:.2f` | {glue:text}`aug-move-turn.verdict` |
 # | skew, 0.3 | {glue:text}`aug-move-skew` | {glue:text}`aug-move-skew.difference:.2f` ± {glue:text}`aug-move-skew.noise:.2f` | {glue:text}`aug-move-skew.verdict` |
-# | zoom, 15 % | {glue:text}`aug-move-zoom` | {glue:text}`aug-move-zoom.difference:.2f` ± {glue:text}`aug-move-zoom.noise:.2f` | {glue:text}`aug-move-zoom.verdict` |
+# | zoom, {given}`15 %` | {glue:text}`aug-move-zoom` | {glue:text}`aug-move-zoom.difference:.2f` ± {glue:text}`aug-move-zoom.noise:.2f` | {glue:text}`aug-move-zoom.verdict` |
 # | crumple, 1.4 pixels | {glue:text}`aug-move-crumple` | {glue:text}`aug-move-crumple.difference:.2f` ± {glue:text}`aug-move-crumple.noise:.2f` | {glue:text}`aug-move-crumple.verdict` |
 # | mirror | {glue:text}`aug-move-mirror` | {glue:text}`aug-move-mirror.difference:.2f` ± {glue:text}`aug-move-mirror.noise:.2f` | {glue:text}`aug-move-mirror.verdict` |
 # | half turn | {glue:text}`aug-move-half-turn` | {glue:text}`aug-move-half-turn.difference:.2f` ± {glue:text}`aug-move-half-turn.noise:.2f` | {glue:text}`aug-move-half-turn.verdict` |
@@ -1057,7 +1057,7 @@ for name, bound in zip(policies[1:], least):
 # %% [markdown]
 # | rung | test accuracy | against the rung before (points) | verdict | the lecture, on 50,000 digits |
 # |:--|--:|--:|:--|--:|
-# | plain | {glue:text}`aug-rung-plain` | – | – | 99.23 % |
+# | plain | {glue:text}`aug-rung-plain` | – | – | {given}`99.23 %` |
 # | five-fold | {glue:text}`aug-rung-five-fold` | {glue:text}`aug-rung-five-fold.difference:.2f` ± {glue:text}`aug-rung-five-fold.noise:.2f` | {glue:text}`aug-rung-five-fold.verdict` | 99.37 % |
 # | distorted | {glue:text}`aug-rung-distorted` | {glue:text}`aug-rung-distorted.difference:.2f` ± {glue:text}`aug-rung-distorted.noise:.2f` | {glue:text}`aug-rung-distorted.verdict` | 99.60 % |
 #
@@ -1662,8 +1662,8 @@ for name in policies:
 # :class: dropdown
 # ````
 #
-# Random search as below, with more trials than fit here. On 10,000 held-back digits the binomial error is about 0.2
-# points at 96 %, and the spread over the seeds comes on top; among ten equal settings the best looks 1.5 of these
+# Random search as below, with more trials than fit here. On 10,000 held-back digits the binomial error is about {given}`0.2`
+# points at {given}`96 %`, and the spread over the seeds comes on top; among ten equal settings the best looks 1.5 of these
 # deviations too good. So run the winner again on new seeds before you report it.
 
 # %%

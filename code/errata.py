@@ -727,7 +727,7 @@ calipers.record(
 #
 # **It fails** as a measurement. The epoch is then chosen for looking good on the very examples that are to judge it.
 # The plainest case: fifty nets that all guess between two classes, and 400 test examples. Keep the net that does best,
-# and report it. The truth is 50 %.
+# and report it. The truth is {given}`50 %`.
 
 # %%
 def reported(chosen_on):
@@ -780,7 +780,7 @@ calipers.record(
 # **As transcribed** {cite}`schonhuth2019`: "Cost has no meaning, while accuracy does: use accuracy!"
 #
 # **It fails.** Cost knows things of which accuracy knows nothing. It rained on 800 of 1,000 days. Forty-nine
-# forecasters said "rain" every day, with a confidence of 51 %, 52 % and so on to 99 %. Which of them does the accuracy
+# forecasters said "rain" every day, with a confidence of {given}`51 %`, {given}`52 %` and so on to {given}`99 %`. Which of them does the accuracy
 # prefer?
 
 # %%
@@ -1072,7 +1072,7 @@ calipers.record(
 # %% [markdown]
 # The quotient is 47, which is {glue:text}`err-forty-times-fails.mean:.0f` % above 40.
 #
-# **It holds** that the dense layer needs roughly 45 times as many, biases included. Keras counts.
+# **It holds** that the dense layer needs roughly {given}`45 times` as many, biases included. Keras counts.
 
 # %%
 dense, conv = layers.Dense(30), layers.Conv2D(20, 5)

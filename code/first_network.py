@@ -20,7 +20,7 @@
 # **You need** matrix products, the chain rule and a little NumPy. Words set like {term}`logits` lead to the
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU cores; the full profile
+# **It takes** an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores; the full profile
 # trains longer and on more seeds. The last line of this page says what it took.
 # :::
 
@@ -183,7 +183,7 @@ print("its logarithm:          ", round(60_000 * math.log(0.9), 1))
 # $$ L = -\frac{1}{N} \sum_{i=1}^{N} \log p^{(i)}_{y} = -\frac{1}{N} \sum_{i=1}^{N} \sum_k t^{(i)}_k \log p^{(i)}_k . $$ (eq-first-cross-entropy)
 #
 # The two forms agree because $t_k$ is 1 for the true class alone. The right one is called {term}`cross-entropy`. The logarithm is
-# the natural one, and the unit is the *nat*. One example whose class was given probability 1 costs nothing; one half costs 0.69
+# the natural one, and the unit is the *nat*. One example whose class was given probability 1 costs nothing; one half costs {given}`0.69`
 # nats; one tenth, which is plain guessing among ten, costs $\ln 10 = 2.30$; and nothing at all costs infinitely much.
 #
 # What of the terms with $t_k = 0$? There $0 \cdot \log p_k$ is zero for every positive $p_k$, so by continuity also for $p_k = 0$.
@@ -1684,7 +1684,7 @@ for j in range(5):
 # ````
 #
 # It sees (a) and (b), but (b) not in a batch of one, where sum and mean agree. It cannot see (c): the gradient is right, for
-# another loss; only the learning rate is now 64 times too large. Nor (d): the gradient of a poor net is still its gradient. The
+# another loss; only the learning rate is now {given}`64 times` too large. Nor (d): the gradient of a poor net is still its gradient. The
 # check asks whether the gradient belongs to the loss, not whether the loss is the one that you wanted.
 
 # %%

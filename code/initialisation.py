@@ -20,7 +20,7 @@
 # **You need** the mean and the variance of a sum, the chain rule and a little NumPy. Words set like {term}`fan-in` lead
 # to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** half an hour to read. The code has a budget of 65 seconds in the quick profile on two CPU cores, and
+# **It takes** half an hour to read. The code has a budget of {given}`65 seconds` in the quick profile on two CPU cores, and
 # longer in the full one. The last line of this page says what it took.
 # :::
 
@@ -1020,7 +1020,7 @@ for name, initialiser, bound in [
 #
 # **Does the scale matter where nothing is deep?** The lecture says that weights scaled by the fan-in learn faster than weights from
 # the standard normal. Its kind of net: raw pixels, 100 logistic units, ten outputs, plain gradient descent, here in batches of 32.
-# Each side gets its own learning rate, the one that first brings the *held-back* digits to 94 %.
+# Each side gets its own learning rate, the one that first brings the *held-back* digits to {given}`94 %`.
 
 # %%
 def race(spread, rate, seed, x_new, y_new, epochs, goal=101):
@@ -1156,13 +1156,13 @@ calipers.show(
 # | | N(0, 1) | 1/√fan-in |
 # |:--|--:|--:|
 # | learning rate, chosen | {glue:text}`init-race-rate-unit` | {glue:text}`init-race-rate-scaled` |
-# | epochs to 94 % | {glue:text}`init-race-epochs-unit` | {glue:text}`init-race-epochs-scaled` |
+# | epochs to {given}`94 %` | {glue:text}`init-race-epochs-unit` | {glue:text}`init-race-epochs-scaled` |
 # | hidden outputs on a flat piece at the start | {glue:text}`init-race-flat-unit` | {glue:text}`init-race-flat-scaled` |
 # | {term}`update-to-data ratio`, first layer, in thousandths | {glue:text}`init-race-update-unit.mean:.1f` | {glue:text}`init-race-update-scaled.mean:.1f` |
 #
 # The scaled start is faster: N(0, 1) needs {glue:text}`init-race-ratio` times as many epochs. That is with a learning rate of its
 # own. The printed table shows what happens without: at one and the same rate the gap is wider, and a part of it is then
-# the rate's fault. (One seed chose the rates; that table makes no claim. Our first goal was 95 %. There the gap was wider still, but
+# the rate's fault. (One seed chose the rates; that table makes no claim. Our first goal was {given}`95 %`. There the gap was wider still, but
 # N(0, 1) reached it late and at very different times, on the test digits too, so we lowered the goal, for both.)
 #
 # Drafts of this page read the test digits about six times, and the batch size of the deep nets below went from 64 to 32 and back after we
@@ -1977,7 +1977,7 @@ assert max(after) / min(after) < 1.5
 #
 # - Keep the mean square of $z$ on the way forward and you get 1/fan-in (LeCun); keep that of $\delta$ too, 1/fan-avg (Glorot); pay for what
 #   ReLU cuts off, 2/fan-in (He). Only the randomness of the weights was needed on the way forward.
-# - In this chapter's race on one hidden layer the scaled start took {glue:text}`init-race-epochs-scaled` to 94 %, N(0, 1)
+# - In this chapter's race on one hidden layer the scaled start took {glue:text}`init-race-epochs-scaled` to {given}`94 %`, N(0, 1)
 #   {glue:text}`init-race-epochs-unit`. Over twenty ReLU layers a factor of two in the variance is the difference between
 #   {glue:text}`init-depth-he-20` and {glue:text}`init-depth-lecun-20`.
 # - Keras's initialisers keep what their names promise, to within the noise of the draw. Its default is Glorot uniform, which is half of

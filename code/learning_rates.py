@@ -21,7 +21,7 @@
 # **You need** gradient descent, mini-batches and a little NumPy. Words set like {term}`epoch` lead to the
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU
+# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU
 # cores. The last line of this page says what it took.
 # :::
 
@@ -927,7 +927,7 @@ calipers.record(
 # | on plateau | times 0.3, patience 1, ten looks | its peak, 2,000 more pictures |
 # | linear, cosine | to zero at $N$ | its peak, $N$ |
 # | warm-up, cosine | $m = N/10$ | its peak, $N$ |
-# | one-cycle | up for 45 %, down for 45 %, out for 10 % | its peak, $N$ |
+# | one-cycle | up for {given}`45 %`, down for {given}`45 %`, out for {given}`10 %` | its peak, $N$ |
 #
 # To every one of them: $N$ = {glue:text}`lr-steps` steps, and {glue:text}`lr-trials` trainings for its choice.
 

@@ -5,7 +5,7 @@
 # # Mini-batches
 #
 # **How many examples should one step look at?** As many as still tell it something new. A net on clothes needs
-# {glue:text}`mb-steps-4.mean:,.0f` steps to 80 % in batches of 4 and {glue:text}`mb-steps-256.mean:,.0f` in batches of
+# {glue:text}`mb-steps-4.mean:,.0f` steps to {given}`80 %` in batches of 4 and {glue:text}`mb-steps-256.mean:,.0f` in batches of
 # 256. From there on more examples hardly help: batches of 1,024 still need {glue:text}`mb-steps-1024.mean:,.0f`. One
 # measured number, the gradient's {term}`noise scale`, foretells where the gain ends. And the famous weakness of large
 # batches on new images? It comes and goes with the budget that we allow: with equal epochs they lose, with equal steps
@@ -20,7 +20,7 @@
 # **You need** {ref}`the first network <ch-first-network>`: loss, gradient, backpropagation. A little probability: mean and
 # variance. Words set like {term}`epoch` lead to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** half an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU cores. The last
+# **It takes** half an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores. The last
 # line of this page says what it took.
 # :::
 
@@ -1125,7 +1125,7 @@ calipers.show(
 # :::{admonition} How the settings of this page were chosen
 # :class: note
 #
-# On held-back training images, with the seeds 100 to 102; the results come from other seeds. The target of 80 % was set
+# On held-back training images, with the seeds 100 to 102; the results come from other seeds. The target of {given}`80 %` was set
 # after trials that showed which accuracy every size reaches in its budget. The bounds were set after these trials and
 # before the page's first run on the reporting seeds. Three things were changed after that run. "The noise scale grows"
 # failed, measured by single looks at a restless net: we now average it over each epoch, and only compare. And that a
@@ -1263,7 +1263,7 @@ calipers.record(
 # batches of 64 it makes {glue:text}`mb-fit-steps` steps.
 #
 # **The sum that was a mean.** Somebody writes the loss as a sum over the batch, or changes `reduction`, and carries on
-# with the old rate: in batches of 64 that is a rate 64 times too large.
+# with the old rate: in batches of 64 that is a rate {given}`64 times` too large.
 
 # %%
 def summed(seed):
@@ -1304,7 +1304,7 @@ for name, bound in (("mean", {"at_least": 60}), ("sum", {"at_most": 40})):
 # ````
 #
 # 60,000, 469, 235 and 1 steps. The last batches hold 1, 96, 96 and 60,000 images. The squared noise differs by 256, so
-# the noise by 16. (Dealing without replacement changes that by less than 1 % here.)
+# the noise by 16. (Dealing without replacement changes that by less than {given}`1 %` here.)
 
 # %%
 for size, steps, rest in (

@@ -7,7 +7,7 @@
 # **Does it matter which optimiser you take?** Less than how you set it. Give everyone the same learning rate of 0.001, and Adam reads
 # {glue:text}`opt-same-adam.mean:.1f` % of the held-back pictures while plain gradient descent reads {glue:text}`opt-same-sgd.mean:.1f` %.
 # Let both try eleven rates, and after {glue:text}`opt-steps` steps the test accuracies are {glue:text}`opt-end-adam.mean:.1f` % and
-# {glue:text}`opt-end-sgd.mean:.1f` %. What is left is speed: Adam reaches 80 % after {glue:text}`opt-reach-adam.mean:.0f` steps,
+# {glue:text}`opt-end-sgd.mean:.1f` %. What is left is speed: Adam reaches {given}`80 %` after {glue:text}`opt-reach-adam.mean:.0f` steps,
 # plain descent after {glue:text}`opt-reach-sgd.mean:.0f`.
 #
 # :::{admonition} Before you start
@@ -20,7 +20,7 @@
 # **You need** gradients, a little linear algebra (eigenvalues) and NumPy. Words set like {term}`momentum` lead to the
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU cores.
+# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores.
 # The last line of this page says what it took.
 # :::
 
@@ -319,7 +319,7 @@ print(f"largest difference anywhere: {largest:.1e}")
 #
 # **Inside the root or outside?** A lecture puts $\epsilon$ inside the root for both RMSprop and Adam. Adam's paper, equation {eq}`eq-opt-adam`, has it outside. Read
 # the code above, which agrees with Keras: RMSprop, AdaGrad and Adadelta have it *inside*, Adam and Nadam *outside*, and Keras's Adam divides
-# $\sqrt v$ by nothing before adding $\epsilon$. That amounts to the paper's formula with $\epsilon / \sqrt{1 - \beta_2^t}$, at the first step 31.6 times as much. So the lecture
+# $\sqrt v$ by nothing before adding $\epsilon$. That amounts to the paper's formula with $\epsilon / \sqrt{1 - \beta_2^t}$, at the first step {given}`31.6 times` as much. So the lecture
 # is right about Keras's RMSprop and wrong about Adam. Does it matter? Look at the first step for a gradient $g$, in units of $\eta$:
 #
 # $$ \frac{\lvert g \rvert}{\lvert g \rvert + \epsilon} \ \text{(paper)}, \qquad
@@ -876,7 +876,7 @@ calipers.record(
 )
 
 # %% [markdown]
-# | optimiser | steps to 80 % | first budget (%) | last budget (%) | against Adam |
+# | optimiser | steps to {given}`80 %` | first budget (%) | last budget (%) | against Adam |
 # |:--|--:|--:|--:|--:|
 # | SGD | {glue:text}`opt-reach-sgd.mean:.0f` ± {glue:text}`opt-reach-sgd.sd:.0f` | {glue:text}`opt-early-sgd.mean:.1f` ± {glue:text}`opt-early-sgd.sd:.1f` | {glue:text}`opt-end-sgd.mean:.1f` ± {glue:text}`opt-end-sgd.sd:.1f` | {glue:text}`opt-end-sgd.difference:+.1f` ± {glue:text}`opt-end-sgd.noise:.1f` |
 # | momentum | {glue:text}`opt-reach-momentum.mean:.0f` ± {glue:text}`opt-reach-momentum.sd:.0f` | {glue:text}`opt-early-momentum.mean:.1f` ± {glue:text}`opt-early-momentum.sd:.1f` | {glue:text}`opt-end-momentum.mean:.1f` ± {glue:text}`opt-end-momentum.sd:.1f` | {glue:text}`opt-end-momentum.difference:+.1f` ± {glue:text}`opt-end-momentum.noise:.1f` |
@@ -891,7 +891,7 @@ calipers.record(
 #
 # Test accuracies of the tuned optimisers: the first budget is {glue:text}`opt-first-budget` steps, the last {glue:text}`opt-steps`. The last
 # column is the lead over Adam after the last budget, paired over the seeds, with its noise: only a lead beyond its noise counts. And of nine
-# comparisons at 95 % one may be a false alarm: about one such table in three has one even if all ten are equal. The *steps* are counted in
+# comparisons at {given}`95 %` one may be a false alarm: about one such table in three has one even if all ten are equal. The *steps* are counted in
 # units of {glue:text}`opt-every`, at the best of eleven rates for just that, on the held-back pictures, for all alike.
 
 # %%
@@ -1071,7 +1071,7 @@ calipers.show(
 # {glue:text}`opt-deep-adam`. Paired over the seeds, the deep AdaGrad against the deep Adam: {glue:text}`opt-deep-adagrad.verdict`
 # ({glue:text}`opt-deep-adagrad.difference:.1f` ± {glue:text}`opt-deep-adagrad.noise:.1f` points). Plain descent is at {glue:text}`opt-deep-sgd`, and AdaGrad beside it:
 # {glue:text}`opt-deep-adagrad-sgd.verdict` ({glue:text}`opt-deep-adagrad-sgd.difference:.1f` ± {glue:text}`opt-deep-adagrad-sgd.noise:.1f` points). "Does not do well" we took to mean more
-# than 5 points behind Adam (a bound set after the first run had been seen); it is {glue:text}`opt-deep-adagrad-behind` behind. And the place of $\epsilon$? Adam with $\epsilon$ inside ends at {glue:text}`opt-deep-adam-inside` against {glue:text}`opt-deep-adam`:
+# than {given}`5 points` behind Adam (a bound set after the first run had been seen); it is {glue:text}`opt-deep-adagrad-behind` behind. And the place of $\epsilon$? Adam with $\epsilon$ inside ends at {glue:text}`opt-deep-adam-inside` against {glue:text}`opt-deep-adam`:
 # {glue:text}`opt-deep-adam-inside.verdict`.
 #
 # **But it does forget nothing.** A parameter gets a gradient of 10 for 100 steps and then one of 0.1. Compare the step 100 steps later with the last step
@@ -1230,9 +1230,9 @@ calipers.show(
 #
 # - **"RMSprop, SGD and Adam end alike; SGD is slower; runs vary more than optimisers differ"** {cite}`cab420`, with {cite:t}`schmidt2021` as its source. After
 #   {glue:text}`opt-steps` steps the tuned three are at {glue:text}`opt-end-rmsprop.mean:.1f`, {glue:text}`opt-end-sgd.mean:.1f` and {glue:text}`opt-end-adam.mean:.1f` %. SGD against Adam:
-#   {glue:text}`opt-end-sgd.verdict`. To 80 % SGD takes {glue:text}`opt-reach-ratio.mean:.1f` times Adam's steps. Swapping one of the three for another changes the accuracy by
+#   {glue:text}`opt-end-sgd.verdict`. To {given}`80 %` SGD takes {glue:text}`opt-reach-ratio.mean:.1f` times Adam's steps. Swapping one of the three for another changes the accuracy by
 #   {glue:text}`opt-swap-optimiser-three.mean:.1f` points, swapping the seed by {glue:text}`opt-swap-seed-three.mean:.1f`: {glue:text}`opt-swap-optimiser-three.verdict`.
-# - **"SGD: speed bad, quality good; momentum: okay, good; RMSprop and Adam: good, medium to good"** {cite}`blaettchen`. Speed, in steps to 80 %: SGD
+# - **"SGD: speed bad, quality good; momentum: okay, good; RMSprop and Adam: good, medium to good"** {cite}`blaettchen`. Speed, in steps to {given}`80 %`: SGD
 #   {glue:text}`opt-reach-sgd.mean:.0f`, momentum {glue:text}`opt-reach-momentum.mean:.0f`, RMSprop {glue:text}`opt-reach-rmsprop.mean:.0f`, Adam {glue:text}`opt-reach-adam.mean:.0f`. Quality, against
 #   Adam: SGD {glue:text}`opt-end-sgd.verdict`, momentum {glue:text}`opt-end-momentum.verdict`. That SGD ends *better*, as {cite:t}`wilson2017` found for larger nets, does
 #   not show in runs this short.

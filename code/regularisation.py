@@ -24,7 +24,7 @@
 # and variance. Words set like {term}`overfitting` lead to the [glossary](glossary.md), symbols to the
 # [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of 75 seconds in the quick profile on two CPU
+# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU
 # cores, and about an hour in the full one, which also trains the lecture's largest net. The last line of this page says
 # what it took.
 # :::

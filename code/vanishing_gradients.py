@@ -986,7 +986,7 @@ calipers.show(
 # with gain 1.5 at a rate of 0.1 and the recurrent net with $r = 2$ at 0.3, with and without clipping at $c = 1$; and
 # without clipping at the best rate that we found on held-back digits ($10^{-5}$ of eight between $10^{-7}$ and $0.1$,
 # and 0.01 of seven between 0.001 and 1). We first took 0.1 for the recurrent net too. There some seeds learned without
-# clipping, and our bound, at most 30 %, failed; the held-back digits had shown us two rates, 0.1 and 0.3, at which the
+# clipping, and our bound, at most {given}`30 %`, failed; the held-back digits had shown us two rates, 0.1 and 0.3, at which the
 # clipped net does about equally well, and we went to the other.
 
 # %%
@@ -1155,7 +1155,7 @@ for name, bound in bounds.items():
 # in half decades. Cells that do not: as far as it seemed of any use, up to 30 where the gradient vanishes, down to
 # $10^{-5}$ for tanh and $10^{-18}$ for ReLU with N(0, 1) weights, whose logits are of the order of $10^{14}$. No rate
 # rescued any of them. We say that a net *trains* if it reads half of the test digits, and *fails* below a fifth, twice
-# what guessing gives. The second bound was set after that search and before any test digit was read. The first was 60 %
+# what guessing gives. The second bound was set after that search and before any test digit was read. The first was {given}`60 %`
 # then; every net that was to meet it did, and we lowered it because one seed of a net came close. With it we moved three
 # related limits: for ReLU with N(0, 1) weights and batch normalisation, for the unscaled skip, and for the skip on N(0, 1)
 # weights. So these bounds were not all set in advance. And the page's own run read the test digits more than once: four times, while we

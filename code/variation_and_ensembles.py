@@ -470,11 +470,11 @@ calipers.record(
 #
 # Not without a detour. In a first run the nets saw pixels from 0 to 1, at a peak rate of 0.3 that had won on held-back
 # pictures. They had hardly finished learning, agreed too well, and failed six of our bounds *on the test pictures*: that
-# a net reads 87.5 %, that averaging ten gains half a point, that five nets read 98 % of the digits, among others. So we
+# a net reads {given}`87.5 %`, that averaging ten gains half a point, that five nets read {given}`98 %` of the digits, among others. So we
 # centred the pixels, gave the nets for digits a fifth epoch, and chose the rate again, on held-back pictures and with
 # seeds from 100 on that no table uses: of 0.05, 0.1 and 0.2, each with two seeds. The largest won, so that a still larger
 # one might do better. The bounds stayed, but for four: that on the forecast was so wide that a forecast of no gain at all
-# would have passed, and is narrower now; five nets were to read 98 % of the digits, and averaging to take 5 % off the
+# would have passed, and is narrower now; five nets were to read {given}`98 %` of the digits, and averaging to take {given}`5 %` off the
 # Brier score; both missed it, and state no such bound now, since no sentence needs one; and the spread with validation
 # sets of one's own cleared its noise only when we averaged over ten ways to deal these sets out. Three of our
 # expectations of that run, that a lucky seed is worth less on other pictures, that snapshots differ less than nets, that
@@ -1001,7 +1001,7 @@ calipers.show(
 # (sec-ens-confidence)=
 # ### A measure of confidence
 #
-# **When an ensemble says 90 %, is it right nine times in ten?** The {term}`expected calibration error` of the chapter on
+# **When an ensemble says {given}`90 %`, is it right nine times in ten?** The {term}`expected calibration error` of the chapter on
 # [regularisation](regularisation.md) says by how much it is off. And a {term}`rejection curve` asks something more
 # useful: let the net refuse the pictures of which it is least sure. How good is it on the rest?
 
@@ -1111,7 +1111,7 @@ calipers.show(
 # | cross-entropy (nats) | {glue:text}`ens-cost-member` | {glue:text}`ens-cost-average` | a single net's is {glue:text}`ens-cost-member.verdict` |
 # | calibration error (points) | {glue:text}`ens-gap-member.mean:.2f` | {glue:text}`ens-gap-average.mean:.2f` | a single net's is {glue:text}`ens-gap-member.verdict` |
 # | accuracy, a tenth refused | {glue:text}`ens-keep-member` | {glue:text}`ens-keep-average` | the average's is {glue:text}`ens-keep-average.verdict` |
-# | digits taken for clothes with confidence over 90 % | {glue:text}`ens-strange-member` | {glue:text}`ens-strange-average` | a single net's is {glue:text}`ens-strange-member.verdict` |
+# | digits taken for clothes with confidence over {given}`90 %` | {glue:text}`ens-strange-member` | {glue:text}`ens-strange-average` | a single net's is {glue:text}`ens-strange-member.verdict` |
 #
 # The average's cross-entropy is lower, as {eq}`eq-ens-jensen` says it must be. It is a better measure of confidence where
 # it counts: refuse the tenth of which it is least sure, and it is right on more of the rest than a single net. And
@@ -1397,7 +1397,7 @@ print("largest difference of a probability:", abs(twice[0] - twice[1]).max())
 #   {glue:text}`ens-member` on average, and ten of them differ by {glue:text}`ens-spread.mean:.2f` points.
 # - **"More variation in validation performance than in testing performance"** {cite}`cab420`. Not because validation is
 #   different. On 10,000 held-back pictures, the same for all, the nets spread by {glue:text}`ens-spread-val`; against the
-#   test set {glue:text}`ens-spread-val.verdict`. (It may exceed the test set's by 0.3 points
+#   test set {glue:text}`ens-spread-val.verdict`. (It may exceed the test set's by {given}`0.3 points`
 #   at most, half of what pictures of one's own add; we set this bound when we had seen both.) It is so when each net is validated on fewer pictures, or on pictures of
 #   its own: {glue:text}`ens-spread-own`. By {eq}`eq-ens-total` such a spread contains the luck of the pictures, too.
 # - **Averaging ten gives 91.53 %, "2 % for ten times the compute"** {cite}`cab420`. A gain there is:

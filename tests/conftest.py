@@ -113,14 +113,6 @@ calipers.record("tiny-value", 42, equals=42, title="An answer")
 )
 
 
-@pytest.fixture(scope="session")
-def smoke_book(tmp_path_factory):
-    """A copy of the house, built in the smoke profile; its folder."""
-    root = copy_tree(tmp_path_factory.mktemp("smoke") / "house")
-    build(root, CALIPERS_PROFILE="smoke", CALIPERS_DATA=data_folder())
-    return root
-
-
 def data_folder():
     """The data sets beside the checkout, for copies of the tree that lie elsewhere; None where there are none."""
     folder = os.environ.get("CALIPERS_DATA") or str(ROOT.parent / "shared" / "datasets")

@@ -103,11 +103,12 @@ TINY = (
     + """\
 # Tiny
 
-It measured {glue:text}`tiny-value`.
+It measured {glue:text}`tiny-value`. Below zero lies {glue:text}`tiny-below.mean:.1f`.
 
 ```{code-cell}
 import calipers
 calipers.record("tiny-value", 42, equals=42, title="An answer")
+calipers.record("tiny-below", -0.5, title="A negative number")
 ```
 """
 )

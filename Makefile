@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 PORT ?= 8000
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help

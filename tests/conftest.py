@@ -108,22 +108,15 @@ TINY = (
     + """\
 # Tiny
 
-It measured {glue:text}`tiny-value`.
+It measured {glue:text}`tiny-value`. Below zero lies {glue:text}`tiny-below.mean:.1f`.
 
 ```{code-cell}
 import calipers
 calipers.record("tiny-value", 42, equals=42, title="An answer")
+calipers.record("tiny-below", -0.5, title="A negative number")
 ```
 """
 )
-
-
-@pytest.fixture(scope="session")
-def smoke_book(tmp_path_factory):
-    """A copy of the house, built in the smoke profile; its folder."""
-    root = copy_tree(tmp_path_factory.mktemp("smoke") / "house")
-    build(root, CALIPERS_PROFILE="smoke", CALIPERS_DATA=data_folder())
-    return root
 
 
 def data_folder():

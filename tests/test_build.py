@@ -29,6 +29,7 @@ def test_a_build_without_fault_quotes_the_record(small_book):
     html = (small_book / "_build/html/book/tiny.html").read_text()
     assert "The book was built in" in done.stdout
     assert re.search(r'It measured <span class="pasted-text">42</span>', html)
+    assert re.search(r'Below zero lies <span class="pasted-text">−0.5</span>', html), "a minus sign, not a hyphen"
     assert 'id="record-tiny-value"' in html
 
 
@@ -37,7 +38,8 @@ def test_only_what_changed_is_executed_again(small_book):
     assert not executed(small_book), "nothing changed"
     edit(page(small_book), "It measured", "It has measured")
     assert not executed(small_book), "a sentence changed"
-    assert [record["id"] for record in executed_chapters(small_book)["tiny"]] == ["tiny-value"], "from the cache too"
+    ids = [record["id"] for record in executed_chapters(small_book)["tiny"]]
+    assert ids == ["tiny-value", "tiny-below"], "from the cache too"
     assert "It has measured" in (small_book / "_build/html/book/tiny.html").read_text()
     with (small_book / "code/calipers/profiles.py").open("a") as file:
         file.write("# one line more\n")

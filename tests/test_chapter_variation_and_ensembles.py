@@ -21,6 +21,11 @@ def some(nets=4, pictures=50, classes=10, seed=0, sharp=1.0):
     return rng.dirichlet(np.full(classes, sharp), size=(nets, pictures)), rng.integers(classes, size=pictures)
 
 
+def test_the_pictures_that_the_page_calls_a_coat_and_a_boot_are():
+    labels = datasets.load("fashion_mnist")[1][1]
+    assert (labels[17], labels[23]) == (4, 9)
+
+
 # The formulas
 
 

@@ -2,15 +2,16 @@
 
 import json
 import math
-from pathlib import Path
+import sys
 
 import nbformat
 import numpy as np
 import pytest
 from calipers import Record, Sample, record, records
+from conftest import ROOT, run
 from nbclient import NotebookClient
 
-CODE = Path(__file__).resolve().parents[1] / "code"
+CODE = ROOT / "code"
 SEEDS = (11, 12, 13)
 
 
@@ -325,6 +326,15 @@ def test_provenance_says_where_a_number_comes_from(monkeypatch):
     assert provenance["versions"]["numpy"] == np.__version__
     assert provenance["versions"][backend][0].isdigit()
     assert provenance["seconds"] > 0
+
+
+def test_provenance_names_no_backend_that_was_not_used():
+    """Nor does it import one, which would take seconds."""
+    code = "import calipers, sys; print(calipers.record('number', 1, title='').provenance, 'keras' in sys.modules)"
+    said = run([sys.executable, "-c", code], PYTHONPATH=str(CODE)).stdout
+    assert "'backend': 'numpy'" in said
+    assert "tensorflow" not in said
+    assert said.rstrip().endswith("False")
 
 
 # In a notebook

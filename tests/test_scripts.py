@@ -1,4 +1,8 @@
-"""Scripts: in step with their pages, run from anywhere, with a display and without, on either backend."""
+"""Scripts, pages and notebooks in smoke: in step, run from anywhere, with a display and without, on either backend.
+
+On TensorFlow all three run in the offline edition: a machine that reaches no data set still gets a book, which says on
+every page what it is. On JAX they read the data.
+"""
 
 import json
 import shutil
@@ -9,7 +13,7 @@ import format_pages
 import pytest
 import scripts
 from chapters import NAMES
-from conftest import ROOT, data_folder, processor_seconds, run
+from conftest import ROOT, build, copy_tree, data_folder, processor_seconds, run
 from records import executed_chapters
 
 CHAPTERS = pytest.mark.parametrize("chapter", NAMES)
@@ -39,25 +43,43 @@ def test_out_of_step_is_noticed(chapter, tmp_path, monkeypatch):
         scripts.main(check=True)
 
 
-def smoke(chapter, folder, python=sys.executable, prefix=(), **environment):
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """A copy of the house on a machine without data and without a network; its folder and its environment."""
+    root = copy_tree(tmp_path_factory.mktemp("offline") / "house")
+    nowhere = "http://127.0.0.1:9"  # the discard port: nothing listens
+    return root, {
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "CALIPERS_DATA": None,
+        "CALIPERS_PROFILE": None,
+        "PYTHONPATH": str(root / "code"),
+        "CI": None,
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), None),
+    }
+
+
+def smoke(chapter, folder, root=ROOT, python=sys.executable, prefix=(), **environment):
     """Run a chapter's script in the smoke profile from `folder`; its output, records and processor seconds."""
     out = folder / "records.jsonl"
     out.unlink(missing_ok=True)
     start = processor_seconds()
-    environment = {"CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out), "DISPLAY": None, **environment}
-    done = run([*prefix, python, str(ROOT / "code" / f"{chapter}.py")], cwd=folder, **environment)
+    environment = {**environment, "CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out), "DISPLAY": None}
+    done = run([*prefix, python, str(root / "code" / f"{chapter}.py")], cwd=folder, **environment)
     records = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     return done.stdout, records, processor_seconds() - start
 
 
 @pytest.fixture(scope="module")
-def smoked(tmp_path_factory):
+def smoked(offline, tmp_path_factory):
     """Give what `smoke` says of a chapter's script, which is run once for all tests of this file."""
+    root, environment = offline
     done = {}
 
     def once(chapter):
         if chapter not in done:
-            done[chapter] = smoke(chapter, tmp_path_factory.mktemp(chapter))
+            folder = tmp_path_factory.mktemp(chapter)
+            done[chapter] = smoke(chapter, folder, root=root, **environment, CALIPERS_OFFLINE="1")
         return done[chapter]
 
     return once
@@ -111,10 +133,18 @@ def test_script_runs_on_jax_without_tensorflow(chapter, jax_python, jax_environm
 
 
 @pytest.fixture(scope="module")
-def notebooks(smoke_book):
+def lonely(offline):
+    """The house without data, built; the environment, and what the build said."""
+    root, environment = offline
+    return root, environment, build(root, **environment)
+
+
+@pytest.fixture(scope="module")
+def notebooks(lonely):
     """The folder of the notebooks that are exported from the book."""
-    run([sys.executable, "tools/notebooks.py"], cwd=smoke_book)
-    return smoke_book / "_build/notebooks"
+    root, environment, _ = lonely
+    run([sys.executable, "tools/notebooks.py"], cwd=root, **environment)
+    return root / "_build/notebooks"
 
 
 RUN_NOTEBOOK = """
@@ -128,18 +158,18 @@ nbclient.NotebookClient(notebook, timeout=600).execute()
 def records_of_notebook(path, folder, python=sys.executable, **environment):
     """Run an exported notebook, but for its set-up cell, in the smoke profile from `folder`; its records."""
     out = folder / "notebook.jsonl"
-    environment = {"CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out), **environment}
-    if data_folder():
-        environment["CALIPERS_DATA"] = data_folder()
-    run([python, "-c", RUN_NOTEBOOK, str(path)], cwd=folder, PYTHONPATH=str(ROOT / "code"), **environment)
+    environment = {**environment, "CALIPERS_PROFILE": "smoke", "CALIPERS_RECORDS": str(out)}
+    run([python, "-c", RUN_NOTEBOOK, str(path)], cwd=folder, **environment)
     return [json.loads(line) for line in out.read_text("utf-8").splitlines()]
 
 
 @CHAPTERS
-def test_page_script_and_notebook_give_the_same_records(chapter, smoked, smoke_book, notebooks, tmp_path):
+def test_page_script_and_notebook_give_the_same_records(chapter, smoked, lonely, notebooks, tmp_path):
+    root, environment, _ = lonely
     _, by_script, _ = smoked(chapter)
-    by_page = executed_chapters(smoke_book)[chapter]
-    by_notebook = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path)
+    by_page = executed_chapters(root)[chapter]
+    notebook = notebooks / f"{chapter}.ipynb"
+    by_notebook = records_of_notebook(notebook, tmp_path, **environment, CALIPERS_OFFLINE="1")
 
     def values(records):
         return {record["id"]: record["values"] for record in records if record["unit"] not in ("s", "times")}
@@ -150,5 +180,67 @@ def test_page_script_and_notebook_give_the_same_records(chapter, smoked, smoke_b
 
 @CHAPTERS
 def test_notebook_runs_on_jax_without_tensorflow(chapter, notebooks, jax_python, jax_environment, tmp_path):
-    records = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path, jax_python, **jax_environment)
+    environment = {"PYTHONPATH": str(ROOT / "code"), "CALIPERS_DATA": data_folder(), **jax_environment}
+    records = records_of_notebook(notebooks / f"{chapter}.ipynb", tmp_path, jax_python, **environment)
     assert {record["provenance"]["backend"] for record in records} == {"jax"}
+
+
+# The offline edition
+
+
+def test_the_build_says_so_at_once(lonely):
+    _, _, done = lonely
+    assert "Building the OFFLINE EDITION" in done.stdout
+    assert "mnist was not found and could not be downloaded" in done.stderr
+
+
+def test_every_page_has_the_banner(lonely):
+    root, _, _ = lonely
+    pages = sorted((root / "_build/html/book").glob("*.html"))
+    assert pages
+    for page in pages:
+        assert "Its numbers mean nothing" in page.read_text("utf-8"), page.name
+
+
+def test_its_records_claim_nothing(lonely):
+    root, _, _ = lonely
+    for records in executed_chapters(root).values():
+        for record in records:
+            assert record["provenance"]["offline"]
+            assert record["provenance"]["profile"] == "smoke"
+            assert record["holds"] is None
+
+
+def test_its_reproduction_tests_are_skipped_with_a_reason(lonely):
+    root, environment, _ = lonely
+    command = [sys.executable, "-m", "pytest", "tests/test_reproduction.py", "-rs", "-p", "no:cacheprovider"]
+    done = run(command, cwd=root, **environment)
+    assert "offline edition: no data set was found" in done.stdout
+    assert "failed" not in done.stdout
+
+
+def test_nothing_of_it_is_reported(lonely):
+    root, environment, _ = lonely
+    done = run([sys.executable, "tools/results.py"], cwd=root, check=False, **environment)
+    assert done.returncode != 0
+    assert "report nothing" in done.stderr
+
+
+def seconds_of(root, environment):
+    start = processor_seconds()
+    build(root, **environment)
+    return processor_seconds() - start
+
+
+def test_a_warm_build_is_quick(lonely):
+    """At most 5 s with nothing changed, and 15 s after a sentence, on a quiet machine; ours are shared: twice that."""
+    root, environment, _ = lonely
+    unchanged = min(seconds_of(root, environment) for _ in range(3))
+    chapter = root / "book/convolutional_networks.md"
+    text = chapter.read_text()
+    assert "Nobody told the net about edges." in text
+    chapter.write_text(text.replace("Nobody told the net about edges.", "Nobody had told the net about edges."))
+    sentence = seconds_of(root, environment)
+    print(f"nothing changed: {unchanged:.1f} s; a sentence changed: {sentence:.1f} s")
+    assert unchanged < 10
+    assert sentence < 30

@@ -297,10 +297,9 @@ _start = time.perf_counter()
 
 
 def _provenance(profile):
-    import keras
-
-    backend = keras.backend.backend()
-    packages = {"keras": "keras", "numpy": "numpy", backend: backend, "calipers": "calipers"}
+    keras = sys.modules.get("keras")  # what has not been imported has computed nothing, and importing it takes seconds
+    backend = keras.backend.backend() if keras else "numpy"
+    packages = {"numpy": "numpy", "calipers": "calipers", backend: backend} | ({"keras": "keras"} if keras else {})
     return {
         "profile": profile,
         "offline": profiles.offline(),

@@ -155,7 +155,7 @@ def pytest_runtest_makereport(item, call):
 
 def counted(reporter):
     """What each passed test killed, and the seconds of all tests by chapter."""
-    breaks = {report.nodeid: [id for name, id in report.user_properties if name == "kills"]
+    breaks = {report.nodeid: [id for name, id in report.user_properties if name == "kills" and id in reported()]
               for report in reporter.stats.get("passed", [])}  # fmt: skip
     seconds = Counter()
     for report in (report for reports in reporter.stats.values() for report in reports):

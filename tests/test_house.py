@@ -58,6 +58,15 @@ def test_chapters_have_all_parts_of_a_page():
         assert "show_interactive(" in text, f"{name} has no interactive figure"
 
 
+def test_every_chapters_tests_change_a_learning_rate_tenfold():
+    """And see a bound fall: by the names of the tests, which say what they break."""
+    for name in CHAPTERS:
+        text = (ROOT / "tests" / f"test_chapter_{name}.py").read_text("utf-8")
+        said = [line for line in text.splitlines() if re.search(r"ten[ _]times", line) and "rate" in line]
+        assert said, f"no break of {name} takes ten times a learning rate"
+        assert "kills(" in text
+
+
 def test_pins_and_constraints_agree():
     constraints = dict(
         line.strip().lower().replace("_", "-").split("==")

@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 import yaml
 from book_claims import VERDICTS, answers, counted, how_text, judge
+from book_records import commit, provenance_text
 from breaks import reported
-from conftest import ROOT
+from conftest import ROOT, run
 from records import executed_chapters
 
 LEDGER = yaml.safe_load((ROOT / "book/claims.yml").read_text("utf-8"))
@@ -22,6 +23,23 @@ def test_a_record_says_how_it_came_about():
     assert said == "3 seeds; quick; a machine, 2 cores; after 12 s; 2026-11-22"
     assert how_text({"seeds": [0], "provenance": PROVENANCE}).startswith("1 seed; ")
     assert how_text({"seeds": [], "provenance": PROVENANCE}).startswith("nothing random; ")
+
+
+def test_the_last_line_of_a_page_says_all_of_its_provenance():
+    versions = {"python": "3.11", "keras": "3.8"}
+    records = [{"seeds": seeds, "provenance": {**PROVENANCE, "versions": versions}} for seeds in ([1, 0], [2], [])]
+    assert provenance_text(records, "abc1234") == (
+        "How these numbers came about: profile quick; seeds 0, 1, 2; a machine, 2 cores; python 3.11, keras 3.8; "
+        "2026-11-22; the last record came after 12 seconds; page written at commit abc1234."
+    )
+    assert "commit" not in provenance_text(records, None)
+
+
+def test_the_commit_is_the_checkouts_and_none_where_there_is_none(tmp_path):
+    head = run(["git", "rev-parse", "HEAD"], check=False).stdout.strip()
+    found = commit(ROOT)
+    assert head.startswith(found.removesuffix("-dirty")) if head else found is None
+    assert commit(tmp_path) is None
 
 
 def test_verdicts_are_counted_in_their_order():

@@ -1,6 +1,8 @@
 """Collect the records of the executed pages, and show where a page's numbers come from: ``{provenance}``."""
 
 import json
+import subprocess
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -65,18 +67,29 @@ class FillProvenance(SphinxPostTransform):
     def run(self):
         for node in self.document.findall(provenance):
             records = getattr(self.env, "calipers_records", {}).get(self.env.docname, [])
-            text = provenance_text(records) if records else "This page has no records."
+            text = provenance_text(records, commit(self.env.srcdir)) if records else "This page has no records."
             node.replace_self(nodes.paragraph("", text, classes=["provenance"]))
 
 
-def provenance_text(records):
-    """Say in a sentence how a page's records came about."""
+@cache
+def commit(folder):
+    """The commit from which the page is written, short; None outside a checkout."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def provenance_text(records, commit):
+    """Say in a sentence how a page's records came about, and from which commit (or None) the page is written."""
     last = records[-1]["provenance"]
     seeds = sorted({seed for record in records for seed in record["seeds"]})
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     return (
         f"How these numbers came about: profile {last['profile']}; seeds {', '.join(map(str, seeds)) or 'none'}; "
-        f"{last['device']}; {versions}; {last['date']}; the last record came after {last['seconds']:.0f} seconds."
+        f"{last['device']}; {versions}; {last['date']}; the last record came after {last['seconds']:.0f} seconds"
+        f"{f'; page written at commit {commit}' if commit else ''}."
     )
 
 

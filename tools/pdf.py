@@ -118,7 +118,7 @@ def document(root):
 <link rel="stylesheet" href="../html/_static/pygments.css">
 <link rel="stylesheet" href="{(ROOT / "tools/pdf.css").as_uri()}">
 <style>{"".join(styles)}</style>
-<script>MathJax = {{options: {{processHtmlClass: "math", enableAssistiveMml: false}}}}</script>
+<script>MathJax = {{options: {{processHtmlClass: "math"}}}}</script>
 <script defer src="../html/_static/mathjax/tex-chtml.js"></script>
 </head>
 <body class="tex2jax_ignore">

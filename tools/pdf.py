@@ -16,7 +16,6 @@ import matplotlib
 import yaml
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader
-
 from records import executed_chapters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +30,8 @@ FONTS = {  # matplotlib brings them, so that the book breaks into the same pages
     "DejaVuSansMono-Bold.ttf": "font-family: Code; font-weight: bold",
     "DejaVuSansMono-Oblique.ttf": "font-family: Code; font-style: italic",
 }
+# Chromium writes a heading twice into the PDF's outline when it is the first line of a page with a name of its own.
+FIRST_LINE = "<p>&nbsp;</p>"
 HEADING = re.compile(
     r'<section[^>]* id="(?P<id>[^"]+)">\s*(?:<span id="[^"]*"></span>\s*)*<h3>(?P<title>.*?)<a class="headerlink"', re.S
 )
@@ -107,7 +108,7 @@ def document(root):
             head = f'content: "{html.unescape(title)}"; font: italic 9pt Book'
             styles.append(f"#{name} {{ page: {name} }} @page {name} {{ @top-center {{ {head} }} }}")
             opener = f"<h1>{caption}</h1>" if caption and name == names[0] else ""
-            body.append(f'<div class="page" id="{name}">{opener}{text}</div>')
+            body.append(f'<div class="page" id="{name}">{FIRST_LINE}{opener}{text}</div>')
     fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
     styles += [f'@font-face {{ {style}; src: url("{(fonts / file).as_uri()}") }}' for file, style in FONTS.items()]
     return f"""<!DOCTYPE html>
@@ -146,15 +147,18 @@ PREPARE = """async () => {
     await document.fonts.ready
 }"""
 NUMBER = """numbers => {
-    for (const link of document.querySelectorAll("nav a"))
-        link.querySelector(".number").textContent = numbers[link.hash.slice(1)]
+    for (const link of document.querySelectorAll("nav a")) {
+        const number = numbers[link.hash.slice(1)]
+        if (!number) throw new Error(`${link.hash} is on no page`)
+        link.querySelector(".number").textContent = number
+    }
 }"""
 
 
 def page_numbers(pdf):
     """On which page each anchor of a PDF stands, counted from one."""
     pages = {page.indirect_reference.idnum: number for number, page in enumerate(pdf.pages, start=1)}
-    return {name: pages[anchor.page.idnum] for name, anchor in pdf.named_destinations.items()}
+    return {name.removeprefix("/"): pages[anchor.page.idnum] for name, anchor in pdf.named_destinations.items()}
 
 
 def print_twice(page):

@@ -117,6 +117,12 @@ def can_be_reached_by_keyboard(page):
 def mathematics_is_rendered(page):
     assert page.locator("mjx-merror").count() == 0
     assert page.locator(".math:not(:has(mjx-container))").count() == 0
+    raw = page.evaluate("""Array.from(document.querySelectorAll("article p, article li"), element => {
+        const prose = element.cloneNode(true)
+        for (const other of prose.querySelectorAll(".math, code, pre, script, svg")) other.remove()
+        return prose.textContent.match(/\\\\[a-z]{2,}/)?.[0]
+    }).filter(Boolean)""")
+    assert not raw, "a formula that was read as text"
 
 
 def links_lead_somewhere(page):

@@ -8,7 +8,7 @@ WORKERS ?= 3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test scripts results notebooks publish cold clean
+.PHONY: help book serve test scripts results notebooks pdf publish cold clean
 .DELETE_ON_ERROR:
 
 help: ## Say what each target does
@@ -35,6 +35,9 @@ results: book ## Write book/results/<profile>/<chapter>.json from the executed b
 
 notebooks: book ## Write one notebook a chapter, for Colab, to _build/notebooks
 	$(BIN)/python tools/notebooks.py
+
+pdf: $(VENV)/.test book ## Print the whole book to _build/pdf/book.pdf (needs Chromium)
+	$(BIN)/python tools/pdf.py
 
 publish: $(VENV)/.book ## Build HTML and notebooks anew into the folder TO=..., for any static host
 	$(if $(TO),,$(error Say where to: make publish TO=folder))

@@ -7,10 +7,10 @@ server, else from the file.
 import functools
 import http.server
 import re
-import shutil
 import threading
 from pathlib import Path
 
+import pdf
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chapters import CHAPTERS, NAMES
@@ -25,13 +25,10 @@ AXE = {"resultTypes": ["violations"], "preload": False}  # it would load the sty
 def browser():
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
+    if not pdf.chromium():
         pytest.skip("no Chromium is installed: apt-get install chromium")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
     with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        instance = playwright.chromium.launch(executable_path=pdf.chromium(), args=pdf.QUIET)
         yield instance
         instance.close()
 
@@ -120,6 +117,12 @@ def can_be_reached_by_keyboard(page):
 def mathematics_is_rendered(page):
     assert page.locator("mjx-merror").count() == 0
     assert page.locator(".math:not(:has(mjx-container))").count() == 0
+    raw = page.evaluate("""Array.from(document.querySelectorAll("article p, article li"), element => {
+        const prose = element.cloneNode(true)
+        for (const other of prose.querySelectorAll(".math, code, pre, script, svg")) other.remove()
+        return prose.textContent.match(/\\\\[a-z]{2,}/)?.[0]
+    }).filter(Boolean)""")
+    assert not raw, "a formula that was read as text"
 
 
 def links_lead_somewhere(page):

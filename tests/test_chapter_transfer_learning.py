@@ -1,5 +1,6 @@
 """The chapter's formulas against Keras and finite differences, and what happens when a cause is broken."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -106,8 +107,8 @@ def test_the_fitted_head_separates_what_can_be_separated_and_undoes_the_scaling(
 def test_the_schedule_climbs_and_falls(chapter):
     rates = [chapter["schedule"](step, 100, 1.0) for step in range(100)]
     assert max(rates) == rates[19] == rates[20] == 1
-    assert all(a < b for a, b in zip(rates[:19], rates[1:20], strict=True))
-    assert all(a > b for a, b in zip(rates[20:-1], rates[21:], strict=True))
+    assert all(a < b for a, b in itertools.pairwise(rates[:20]))
+    assert all(a > b for a, b in itertools.pairwise(rates[20:]))
     assert chapter["schedule"](0, 1, 1.0) == 1
 
 

@@ -323,7 +323,7 @@ def only(classes, x, y):
     return x[keep], np.searchsorted(classes, y[keep])
 
 
-def reuse(source, seed, n, reused, tuned, x, y, x_new, y_new, peak=small_peak):
+def reuse(source, seed, n, reused, tuned, x, y, x_new, y_new):
     """Take `reused` layers, add fresh ones, learn from n examples a class; test."""
     rng = np.random.default_rng([seed, n])
     pick = [rng.permutation(np.flatnonzero(y == c))[:n] for c in range(2)]
@@ -336,7 +336,7 @@ def reuse(source, seed, n, reused, tuned, x, y, x_new, y_new, peak=small_peak):
         net = net[2 * frozen :]
     else:
         seen, unseen = x[pick], x_new
-    learn(net, rng, seen, y[pick], small_steps, peak)
+    learn(net, rng, seen, y[pick], small_steps, small_peak)
     return 100 * np.mean(forward(net, unseen)[0].argmax(axis=1) == y_new)
 
 
@@ -927,16 +927,16 @@ def reset(net, model, head=None, seed=0):
     dense.set_weights(head)
 
 
-def fine_tune(seed, n, epochs, peak=TUNING_RATE, fitted=True, model=upper):
+def fine_tune(seed, n, epochs, peak=None, fitted=True):
     """Learn from n pictures' maps; the logits for the test pictures."""
     rng = np.random.default_rng([seed, n])
     pick = np.sort(rng.permutation(len(y_train))[:n])
     head = None
     if fitted:
         _, head = fit_head(seen["features"][pick], y_train[pick], OMEGA)
-    reset(net, model, head, seed)
-    train(model, rng, seen["map"][pick], y_train[pick], epochs, peak)
-    return model
+    reset(net, upper, head, seed)
+    peak = peak or TUNING_RATE
+    return train(upper, rng, seen["map"][pick], y_train[pick], epochs, peak)
 
 
 def four_ways(seed):

@@ -20,7 +20,7 @@ PAIR = [2, 4]
 @pytest.fixture(scope="module")
 def chapter():
     names = definitions(NAME)
-    settings = {"hidden": HIDDEN, "small_steps": 200, "CUT": "block11", "OMEGA": 0.01, "pair": PAIR}
+    settings = {"hidden": HIDDEN, "small_steps": 200, "small_peak": 3e-3, "CUT": "block11", "OMEGA": 0.01, "pair": PAIR}
     settings |= {"blocks": ["stem", *(f"block{k}" for k in range(1, 17)), "features"]}
     for function in names.values():
         if hasattr(function, "__globals__") and function.__module__ == NAME:
@@ -263,7 +263,7 @@ def lead(chapter):
         source = chapter["start"](rng, [784, *HIDDEN, len(classes)])
         chapter["learn"](source, rng, *chapter["only"](classes, x, y), 1000, 2e-3)
         task = (*chapter["only"](PAIR, x, y), *chapter["only"](PAIR, x_new, y_new))
-        scores = [chapter["reuse"](source, 0, 500, reused, False, *task, peak=3e-3) for reused in (1, 3)]
+        scores = [chapter["reuse"](source, 0, 500, reused, False, *task) for reused in (1, 3)]
         return scores[0] - scores[1]
 
     return measure

@@ -904,10 +904,10 @@ def from_nothing(seed, n):
 # has little to move.
 
 # %%
-def upper_part(net, cut=CUT):
+def upper_part(net):
     """The blocks above the cut and a new head, on maps; normalisation left alone."""
     logits = layers.Dense(10, name="new_head")(net.output)
-    upper = keras.Model(net.get_layer(cut).output, logits)
+    upper = keras.Model(net.get_layer(CUT).output, logits)
     for layer in upper.layers:
         layer.trainable = not isinstance(layer, layers.BatchNormalization)
     return compiled(upper)

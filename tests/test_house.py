@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import yaml
-from chapters import NAMES
+from chapters import CHAPTERS, NAMES
 from conftest import ROOT, run
 
 
@@ -47,7 +47,7 @@ PARTS = (
 
 
 def test_chapters_have_all_parts_of_a_page():
-    for name in NAMES:
+    for name in CHAPTERS:
         text = (ROOT / "book" / f"{name}.md").read_text("utf-8")
         for part in PARTS:
             assert part in text, f"{name} lacks {part!r}"
@@ -99,3 +99,23 @@ def test_make_serve_serves_the_book(book):
     finally:
         server.terminate()
         server.wait()
+
+
+def test_the_readme_names_only_what_there_is():
+    text = (ROOT / "README.md").read_text("utf-8") + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    helped = run(["make", "help"]).stdout
+    for target in set(re.findall(r"\bmake ([a-z]+)\b", text)):
+        assert f"make {target} " in helped, target
+    for path in re.findall(r"\]\(((?!http)[^)]+)\)|`((?:book|code|tests|tools|binder)/[\w./]*)`", text):
+        assert (ROOT / max(path)).exists(), path
+    code = "".join(path.read_text("utf-8") for path in [*ROOT.glob("code/calipers/*.py"), *ROOT.glob("tools/*.py")])
+    for variable in set(re.findall(r"CALIPERS_\w+", text)):
+        assert f'"{variable}"' in code, variable
+
+
+def test_the_books_address_and_repository_are_the_same_everywhere():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["url"] == config["html"]["baseurl"]
+    assert citation["repository-code"] == config["repository"]["url"]
+    assert f"<{config['html']['baseurl']}>" in (ROOT / "README.md").read_text("utf-8")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from book_claims import ANSWERED, judge
+from book_claims import ANSWERED, judge, reference_records, reference_runs
 from conftest import ROOT
 
 LEDGER = yaml.safe_load((ROOT / "book/claims.yml").read_text("utf-8"))
@@ -47,11 +47,13 @@ def test_a_chapter_has_enough_seeds(records):
 
 def test_claims_are_answered_by_records_that_exist(records):
     known = {record["id"]: record for chapter in records.values() for record in chapter}
+    reference = reference_records(ROOT, known)
     for entry in LEDGER["claims"] + LEDGER["slips"]:
-        if "answer" in entry:
-            assert entry["answer"]["record"] in known, entry["id"]
-            assert entry["answer"]["verdict"] in ANSWERED, entry["id"]
-            assert judge(entry, known)[0] in ANSWERED, entry["id"]
+        answer = entry.get("answer")
+        if not answer or ("profile" in answer and entry["chapter"] not in reference_runs(ROOT)):
+            continue  # the latter waits for its chapter's reference run
+        assert answer["verdict"] in ANSWERED, entry["id"]
+        assert judge(entry, known, reference)[0] in ANSWERED, entry["id"]
 
 
 def test_the_ledger_has_every_row_of_the_lectures_list():
@@ -73,8 +75,13 @@ def test_reported_results_hold_what_they_claim():
 
 def test_every_answer_carries_a_bound():
     """Without one nothing could ever contradict the verdict."""
-    reported = [json.loads(path.read_text("utf-8")) for path in (ROOT / "book/results/quick").glob("*.json")]
-    bounds = {record["id"]: record["bounds"] for content in reported for record in content["records"]}
-    answers = [entry["answer"]["record"] for entry in LEDGER["claims"] + LEDGER["slips"] if "answer" in entry]
-    assert answers
-    assert [answer for answer in answers if not bounds.get(answer)] == []
+    bounds = {"quick": {}, "full": {}}
+    for path in (ROOT / "book" / "results").rglob("*.json"):
+        content = json.loads(path.read_text("utf-8"))
+        bounds[path.parent.name] |= {record["id"]: record["bounds"] for record in content["records"]}
+    answers = [entry["answer"] for entry in LEDGER["claims"] + LEDGER["slips"] if "answer" in entry]
+    here = [answer["record"] for answer in answers if "profile" not in answer]
+    assert here
+    assert [answer for answer in here if not bounds["quick"].get(answer)] == []
+    there = [answer["record"] for answer in answers if "profile" in answer]
+    assert [answer for answer in there if bounds["full"].get(answer) == []] == []  # one not yet run is not there

@@ -20,7 +20,9 @@ FENCE = re.compile(
 OPTIONS = re.compile(r"\A(?::[\w-]+:[^\n]*\n)+")
 LABEL = re.compile(r"^\([\w:-]+\)=\n", re.M)
 EQUATION = re.compile(r"\$\$(?P<body>.*?)\$\$ *\((?P<label>[\w:-]+)\)", re.S)
-PAGE_LINK = re.compile(r"\]\((\w+)\.md\)")
+TARGET = re.compile(r"^\((?P<label>[\w:-]+)\)=\n+#+ (?P<title>.*)$", re.M)
+EXERCISE = re.compile(r"^`{3,}\{exercise\} (?P<title>.*)\n:label: (?P<label>.*)$", re.M)
+LINK = re.compile(r"\]\((?P<target>\w+\.md|(?:ch|sec)-[\w-]+)\)")
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 ROLE = re.compile(r"\{(?P<kind>[\w:-]+)\}`(?P<text>[^`]+)`")
 
@@ -28,11 +30,22 @@ ROLE = re.compile(r"\{(?P<kind>[\w:-]+)\}`(?P<text>[^`]+)`")
 def glued(chapter):
     """What the executed page glued, by key, as text."""
     path = ROOT / "_build" / "jupyter_execute" / "book" / f"{chapter}.glue.json"
-    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    found = json.loads(path.read_text("utf-8"))
     return {key: value["data"].get("text/plain", "").strip("'") for key, value in found.items()}
 
 
-def plain(text, values, equations):
+def targets():
+    """Map what pages link to, pages, headings and exercises, to its address in the published book and its title."""
+    found = {}
+    for path in sorted((ROOT / "book").glob("*.md")):
+        text, address = path.read_text("utf-8"), f"{CONFIG['html']['baseurl']}book/{path.stem}.html"
+        found[path.name] = address, path.stem
+        for match in (*TARGET.finditer(text), *EXERCISE.finditer(text)):
+            found[match["label"]] = f"{address}#{match['label']}", match["title"]
+    return found
+
+
+def plain(text, values, equations, known):
     """Turn MyST Markdown into Markdown that Colab and Jupyter show.
 
     Parameters
@@ -42,9 +55,11 @@ def plain(text, values, equations):
         Glued values by key.
     equations : dict
         Numbers of the page's labelled equations.
+    known : dict
+        What `targets` returns.
     """
     text = LABEL.sub("", text)
-    text = PAGE_LINK.sub(rf"]({CONFIG['html']['baseurl']}book/\1.html)", text)
+    text = LINK.sub(lambda m: f"]({known[m['target']][0]})", text)
     text = EQUATION.sub(lambda m: f"$${m['body'].rstrip()} \\tag{{{equations[m['label']]}}}$$", text)
 
     def fence(match):
@@ -61,14 +76,18 @@ def plain(text, values, equations):
         kind, content = match["kind"], match["text"]
         if kind == "glue:text":
             key, _, spec = content.partition(":")
-            value = values.get(key, "(run the page)")
-            return format(float(value), spec) if spec and key in values else value
+            return format(float(values[key]), spec) if spec else values[key]
         if kind == "eq":
             return f"({equations[content]})"
+        if kind == "math":
+            return f"${content}$"
         if kind.startswith("cite"):
             return f"[{content}]"
-        shown = re.match(r"(.*?)\s*<.*>$", content)
-        return "below" if kind == "numref" else shown[1] if shown else content
+        shown, label = re.fullmatch(r"(?s)(?:(.*?)\s*<)?(.*?)>?", content).groups()
+        if kind in ("ref", "numref"):
+            address, title = known[label]
+            return f"[{shown or title}]({address})"
+        return shown or label
 
     return ROLE.sub(role, FENCE.sub(fence, text)).strip()
 
@@ -76,11 +95,11 @@ def plain(text, values, equations):
 def setup_source():
     """The first cell's code: install calipers where the notebook runs."""
     source = os.environ.get("CALIPERS_INSTALL_FROM", f"git+{CONFIG['repository']['url']}")
-    return f"# Install what this chapter needs; run this cell first.\n%pip install -q {source}"
+    return f'# Install what this chapter needs; run this cell first.\n%pip install -q "calipers[chapters] @ {source}"'
 
 
-def notebook(page):
-    """Convert one page."""
+def notebook(page, known):
+    """Convert one page; `known` is what `targets` returns."""
     result = jupytext.read(page, fmt="md:myst")
     values = glued(page.stem)
     labels = [match["label"] for match in EQUATION.finditer(page.read_text("utf-8"))]
@@ -88,7 +107,7 @@ def notebook(page):
     for cell in result.cells:
         cell.metadata = {}
         if cell.cell_type == "markdown":
-            cell.source = plain(cell.source, values, equations)
+            cell.source = plain(cell.source, values, equations, known)
     result.cells = [cell for cell in result.cells if cell.source]
     result.cells.insert(0, nbformat.v4.new_code_cell(setup_source()))
     result.metadata = {
@@ -104,9 +123,10 @@ def notebook(page):
 def main():
     folder = ROOT / "_build" / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
+    known = targets()
     for page in chapters():
         path = Path(folder, f"{page.stem}.ipynb")
-        nbformat.write(notebook(page), path)
+        nbformat.write(notebook(page, known), path)
         print(f"Wrote {path.relative_to(ROOT)}")
 
 

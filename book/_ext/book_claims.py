@@ -5,6 +5,7 @@ been read, so that no number on these pages is typed.
 """
 
 import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -34,15 +35,25 @@ def reference_runs(srcdir):
     return sorted(path.stem for path in Path(srcdir, "book/results/full").glob("*.json"))
 
 
-def judge(entry, records):
+def reference_records(srcdir, records):
+    """Map the ids of the full profile's records to them: those of this build, if it is one, else the committed ones."""
+    found = {}
+    for chapter in reference_runs(srcdir):
+        content = json.loads(Path(srcdir, f"book/results/full/{chapter}.json").read_text("utf-8"))
+        found |= {record["id"]: {"docname": f"book/{chapter}", **record} for record in content["records"]}
+    return found | {key: record for key, record in records.items() if record["provenance"]["profile"] == "full"}
+
+
+def judge(entry, records, reference):
     """Return the verdict on a claim or a slip, and the record that answers it (or None).
 
-    An entry's ``answer`` names a record and the verdict that follows when the record's bound holds.
+    An entry's ``answer`` names a record and the verdict that follows when the record's bound holds. With ``profile:
+    full`` the record is one that quick cannot make, and the reference run's answers.
     """
     if "untestable" in entry:
         return "not testable here", None
-    answer = entry.get("answer")
-    record = records.get(answer["record"]) if answer else None
+    answer = entry.get("answer", {})
+    record = (reference if "profile" in answer else records).get(answer.get("record"))
     if record is None:
         return "not measured yet", None
     if record["holds"] is None:
@@ -79,47 +90,53 @@ class FillLedger(SphinxPostTransform):
     def run(self):
         for node in list(self.document.findall(placeholder)):
             ledger, records = load_ledger(self.env.srcdir), records_by_id(self.env)
-            node.replace_self(getattr(self, node["part"].replace("-", "_"))(ledger, records))
+            reference = reference_records(self.env.srcdir, records)
+            node.replace_self(getattr(self, node["part"].replace("-", "_"))(ledger, records, reference))
 
-    def claims(self, ledger, records):
+    def claims(self, ledger, *known):
         head = ("The lecture says", "Its figure", "We measured", "Verdict")
         parts = []
         for chapter in dict.fromkeys(claim["chapter"] for claim in ledger["claims"]):
             claims = [claim for claim in ledger["claims"] if claim["chapter"] == chapter]
-            rows = [self.row(claim, figure_text(claim), ledger, records) for claim in claims]
+            rows = [self.row(claim, figure_text(claim), ledger, *known) for claim in claims]
             parts.append(nodes.rubric("", chapter.replace("_", " ").capitalize()))
             parts.append(table(head, rows, (42, 16, 20, 22), "claims"))
         return parts
 
-    def slips(self, ledger, records):
+    def slips(self, ledger, *known):
         head = ("As transcribed", "What holds", "We measured", "Verdict")
-        rows = [self.row(slip, slip["truth"], ledger, records) for slip in ledger["slips"]]
+        rows = [self.row(slip, slip["truth"], ledger, *known) for slip in ledger["slips"]]
         return [table(head, rows, (30, 30, 20, 20), "slips")]
 
-    def row(self, entry, second, ledger, records):
-        verdict, record = judge(entry, records)
+    def row(self, entry, second, ledger, *known):
+        verdict, record = judge(entry, *known)
         source = nodes.emphasis("", f"({ledger['sources'][entry['source']]['short']})")
         return [[nodes.Text(entry["says"] + " "), source], second, self.measured(entry, record), verdict]
 
     def measured(self, entry, record):
+        only_full = "profile" in entry.get("answer", {})
         if record is None:
-            return entry.get("untestable", "–")
+            return entry.get("untestable", "in the full profile only" if only_full else "–")
         uri = self.app.builder.get_relative_uri(self.env.docname, record["docname"])
-        return [nodes.reference("", record_text(record), refuri=f"{uri}#record-{record['id']}", internal=True)]
+        if not only_full:
+            uri += f"#record-{record['id']}"
+        text = record_text(record) + (" (full profile)" if only_full else "")
+        return [nodes.reference("", text, refuri=uri, internal=True)]
 
-    def claims_summary(self, ledger, records):
-        counts = Counter(judge(entry, records)[0] for entry in ledger["claims"] + ledger["slips"])
+    def claims_summary(self, ledger, *known):
+        counts = Counter(judge(entry, *known)[0] for entry in ledger["claims"] + ledger["slips"])
         items = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
         total = f"{len(ledger['claims'])} claims and {len(ledger['slips'])} slips"
-        chapters = len(getattr(self.env, "calipers_records", {}))
+        named = {entry["chapter"] for entry in ledger["claims"] + ledger["slips"]}  # so the errata are no chapter
+        chapters = sum(Path(page).name in named for page in getattr(self.env, "calipers_records", {}))
         text = (
             f"Of {total} in the ledger, this build finds {', '.join(items)}. The reference run, in the profile full, "
-            f"has been made for {len(reference_runs(self.env.srcdir))} of {chapters} chapter(s)."
+            f"has been made for {len(named & set(reference_runs(self.env.srcdir)))} of {chapters} chapter(s)."
         )
         return [nodes.paragraph("", text)]
 
-    def claims_picture(self, ledger, records):
-        answered = [(claim, judge(claim, records)[1]) for claim in ledger["claims"] if claim.get("unit") == "%"]
+    def claims_picture(self, ledger, *known):
+        answered = [(claim, judge(claim, *known)[1]) for claim in ledger["claims"] if claim.get("unit") == "%"]
         answered = [(claim, record) for claim, record in answered if record and record["unit"] == "%"]
         if not answered:
             return [nodes.paragraph("", "Nothing was measured in this build.")]
@@ -165,7 +182,7 @@ def draw(answered):
         axes.plot(claim["value"], place, "o", mfc="none", mew=2, ms=9, color=figures.COLOURS["vermilion"],
                   label="lecture" if not place else None)  # fmt: skip
         axes.errorbar(record["mean"], place, xerr=record["sd"] or 0, fmt="D", ms=5, capsize=4,
-                      color=figures.COLOURS["blue"], label="this build, ± spread" if not place else None)  # fmt: skip
+                      color=figures.COLOURS["blue"], label="measured, ± spread" if not place else None)  # fmt: skip
     axes.set_yticks(range(len(answered)), [claim.get("short", claim["id"]) for claim, _ in reversed(answered)])
     axes.set(xlabel="test accuracy (%)", ylim=(-0.6, len(answered) - 0.4))
     figure.legend(loc="outside upper center", ncols=2)
@@ -180,7 +197,8 @@ def draw(answered):
 
 def refresh(app, env):
     """Write the ledger's pages again when a record has changed, even if their own text has not."""
-    content = repr((sorted(records_by_id(env).items()), reference_runs(env.srcdir)))
+    records = records_by_id(env)
+    content = repr((sorted(records.items()), sorted(reference_records(env.srcdir, records).items())))
     state = hashlib.sha256(content.encode()).hexdigest()
     if state == getattr(env, "ledger_state", None):
         return []

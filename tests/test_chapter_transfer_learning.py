@@ -20,7 +20,7 @@ PAIR = [2, 4]
 @pytest.fixture(scope="module")
 def chapter():
     names = definitions(NAME)
-    settings = {"hidden": HIDDEN, "small_steps": 200, "small_peak": 3e-3, "CUT": "block11", "OMEGA": 0.01, "pair": PAIR}
+    settings = {"hidden": HIDDEN, "small_steps": 200, "small_peak": 3e-3, "CUT": "block11", "OMEGA": 0.1, "pair": PAIR}
     settings |= {"blocks": ["stem", *(f"block{k}" for k in range(1, 17)), "features"]}
     for function in names.values():
         if hasattr(function, "__globals__") and function.__module__ == NAME:
@@ -279,31 +279,63 @@ def test_lower_layers_do_not_lead_where_the_source_saw_the_classes(lead, reporte
 
 @pytest.fixture(scope="module")
 def look(chapter):
-    """Features of 300 training and 300 test pictures by any weights, at a smaller size to be quick."""
-    x, y, x_new, y_new = data("cifar10")
+    """Probe the net with any weights and labels: 400 training and 400 test pictures, 64 pixels wide to be quick."""
+    x, y, x_new, y_new = (a[:400] for a in data("cifar10"))
     net = backbone.efficientnet_lite0(64)
     trained = net.get_weights()
+    chapter["random_weights"].__globals__["net"] = net
     model = chapter["extractor"](net, 64)
 
-    def measure(weights=None, labels=y[:300]):
-        net.set_weights(trained if weights is None else weights)
-        first, second = (model.predict(a[:300].astype("float32"), verbose=0)["features"] for a in (x, x_new))
-        predict, _ = chapter["fit_head"](first, labels, 0.01)
-        return chapter["score"](predict(second), y_new[:300])
+    def measure(weights=trained, shuffle=False):
+        net.set_weights(weights)
+        first, second = (model.predict(a.astype("float32"), batch_size=100, verbose=0) for a in (x, x_new))
+        labels = np.random.default_rng(0).permutation(y) if shuffle else y
+        probes = {}
+        for name in ("block5", "features"):
+            predict, _ = chapter["fit_head"](first[name], labels, 0.1)
+            probes[name] = chapter["score"](predict(second[name]), y_new)
+        return probes
 
-    return measure, y[:300]
+    return measure
 
 
-def test_random_weights_in_place_of_pretrained_ones_miss_the_bound(look, reported):
-    measure, _ = look
-    right = measure()
-    keras.utils.set_random_seed(0)
-    random = measure(backbone.efficientnet_lite0(64, weights=None).get_weights())
-    print(f"pretrained {right:.1f} %, random {random:.1f} %")
-    assert right - random >= least(reported, "transfer-random-loss")
-    assert random < least(reported, "transfer-frozen-all")
+@pytest.fixture(scope="module")
+def right(look):
+    return look()
+
+
+@pytest.fixture(scope="module")
+def random(look, chapter):
+    return look(chapter["random_weights"](np.random.default_rng(0)))
+
+
+def test_random_weights_in_place_of_pretrained_ones_miss_the_bounds(right, random, reported):
+    print(f"pretrained {right}, random {random}")
+    assert right["features"] - random["features"] >= least(reported, "transfer-random-loss")
+    assert random["features"] < least(reported, "transfer-frozen-all")
+
+
+def test_only_what_was_learnt_rises_from_block_to_block(right, random, reported):
+    bound = least(reported, "transfer-probe-rise")
+    assert right["features"] - right["block5"] >= bound
+    assert random["features"] - random["block5"] < bound
 
 
 def test_shuffled_labels_miss_the_bound(look, reported):
-    measure, labels = look
-    assert measure(labels=np.random.default_rng(0).permutation(labels)) < 30 < least(reported, "transfer-frozen-all")
+    assert look(shuffle=True)["features"] < 30 < least(reported, "transfer-frozen-all")
+
+
+def test_random_weights_fit_the_net_and_keep_its_signals_alive(chapter):
+    net = backbone.efficientnet_lite0(32, weights=None)
+    fresh = chapter["random_weights"]
+    fresh.__globals__["net"] = net
+    net.set_weights(fresh(np.random.default_rng(0)))
+    for layer in net.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            assert (gamma == 1).all()
+            assert (variance == 1).all()
+            assert not beta.any()
+            assert not mean.any()
+    pixels = np.random.default_rng(1).integers(256, size=(8, 32, 32, 3)).astype("float32")
+    assert net.predict_on_batch(pixels).std(axis=0).max() > 0.01

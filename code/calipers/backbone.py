@@ -68,18 +68,22 @@ def efficientnet_lite0(side=224, weights="imagenet", top=False):
     if weights not in ("imagenet", None):
         raise ValueError(f"weights is {weights!r}: give 'imagenet' or None.")
     tensors = load() if weights else None
+    start = "zeros" if weights else "glorot_uniform"  # to draw what is then overwritten costs JAX 15 s
     inputs = keras.Input((side, side, 3), name="pixels")
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(inputs)
-    x = _unit(x, "stem", layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv"))
+    stem = layers.Conv2D(
+        32, 3, strides=2, padding="same", use_bias=False, kernel_initializer=start, name="stem_conv"
+    )
+    x = _unit(x, "stem", stem)
     number = 0
     for repeats, kernel, stride, expansion, filters in STAGES:
         for repeat in range(repeats):
             number += 1
-            x = _block(x, f"block{number}", kernel, 1 if repeat else stride, expansion, filters)
-    x = _unit(x, "head", layers.Conv2D(1280, 1, use_bias=False, name="head_conv"))
+            x = _block(x, f"block{number}", kernel, 1 if repeat else stride, expansion, filters, start)
+    x = _unit(x, "head", layers.Conv2D(1280, 1, use_bias=False, kernel_initializer=start, name="head_conv"))
     x = layers.GlobalAveragePooling2D(name="features")(x)
     if top:
-        x = layers.Dense(1000, name="logits")(x)
+        x = layers.Dense(1000, kernel_initializer=start, name="logits")(x)
     model = keras.Model(inputs, x, name="efficientnet_lite0")
     if tensors:
         _fill(model, tensors)
@@ -95,17 +99,20 @@ def _unit(x, name, convolution, active=True):
     return layers.ReLU(max_value=6, name=name)(x) if active else x
 
 
-def _block(x, name, kernel, stride, expansion, filters):
+def _block(x, name, kernel, stride, expansion, filters, start):
     """Widen by a 1x1 convolution, look around channel by channel, narrow again; skip where the shape is kept."""
     from keras import layers
 
-    before = x
+    before, same = x, {"padding": "same", "use_bias": False}
     if expansion > 1:
-        wide = layers.Conv2D(x.shape[-1] * expansion, 1, use_bias=False, name=f"{name}_expand_conv")
+        wide_filters = x.shape[-1] * expansion
+        wide = layers.Conv2D(wide_filters, 1, **same, kernel_initializer=start, name=f"{name}_expand_conv")
         x = _unit(x, f"{name}_expand", wide)
-    look = layers.DepthwiseConv2D(kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv")
+    look = layers.DepthwiseConv2D(
+        kernel, strides=stride, **same, depthwise_initializer=start, name=f"{name}_depthwise_conv"
+    )
     x = _unit(x, f"{name}_depthwise", look)
-    narrow = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project_conv")
+    narrow = layers.Conv2D(filters, 1, **same, kernel_initializer=start, name=f"{name}_project_conv")
     skips = stride == 1 and before.shape[-1] == filters
     x = _unit(x, f"{name}_project" if skips else name, narrow, active=False)
     return layers.Add(name=name)([before, x]) if skips else x

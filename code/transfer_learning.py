@@ -688,8 +688,8 @@ if calipers.profile() != "smoke":
 # CIFAR-10 {cite}`krizhevsky2009` has 50,000 training pictures of 32×32 pixels, from ten classes. We take the first
 # {glue:text}`transfer-images` of them, enlarge them to {glue:text}`transfer-side` pixels and send them through the frozen net, once. Of every block we
 # keep the mean of each of its maps, for the probes; of block 11 the maps themselves, from which the upper five blocks can learn on; and
-# the {term}`features <feature>`. All of it is stored beside the data sets, so that the next run, of this page or of your own
-# experiment, starts where this one ends.
+# the {term}`features <feature>`. All of it ({glue:text}`transfer-cache-size.mean:.0f` MB for the training pictures) is stored in half
+# precision beside the data sets, so that the next run, of this page or of your own experiment, starts where this one ends.
 
 # %%
 (x_train, y_train), (x_test, y_test) = calipers.datasets.load("cifar10")
@@ -750,6 +750,12 @@ unseen, _ = kept(look, x_test, side)
 calipers.record("transfer-images", images, title="Training pictures of CIFAR-10")
 calipers.record("transfer-tests", tests, title="Test pictures of CIFAR-10")
 calipers.record("transfer-side", side, "pixels", title="Side of an enlarged picture")
+calipers.record(
+    "transfer-cache-size",
+    sum(values.nbytes for values in seen.values()) / 1e6,
+    "MB",
+    title="Room that the kept features take",
+)
 calipers.record(
     "transfer-cache-ratio",
     seen_seconds / again_seconds,
@@ -823,8 +829,8 @@ calipers.record(
 #
 # The penalty $\omega = 0.1$ was chosen on the training pictures 40,001 to 42,000, which the quick profile uses for nothing else, from 0.0001 to
 # 1 in steps of ten. The rate of fine-tuning, 0.001, its two epochs and its weight decay were tried once on the same pictures, on seed 100, and kept; nothing else was
-# tried. The net from nothing was not tuned at all, so the comparison flatters the backbone a little. In quick the first 5,000 test pictures
-# judge, for the sake of time.
+# tried. The net from nothing was not tuned at all and learns for a few epochs, so the comparison flatters the backbone. The first
+# {glue:text}`transfer-tests` test pictures judge: in quick not all of them, for the sake of time.
 
 # %%
 def schedule(step, steps, peak):
@@ -1308,8 +1314,8 @@ calipers.record(
 # %% [markdown]
 # The rate was zero and the layer had been told not to train, and yet {glue:text}`transfer-norm-forgotten.mean:.1f` % of its running
 # mean are new: the $1 - \rho^n$ of equation {eq}`eq-transfer-drift`, to the digit. With `trainable = False` it is
-# {glue:text}`transfer-norm-obeyed`. Now in the backbone, at a rate of zero: no weight can move, and {glue:text}`transfer-drift-steps` small batches
-# go by.
+# {glue:text}`transfer-norm-obeyed`. Now in the backbone, with a head that was fitted to the frozen features. We do not even train: the upper
+# blocks only look at {glue:text}`transfer-drift-steps` batches of eight pictures in training mode.
 
 # %%
 judged = slice(0, few)
@@ -1344,13 +1350,13 @@ for name in ("before", "after"):
         "%",
         examples=few,
         compared_with="transfer-drift-before" if name == "after" else None,
-        title=f"Test accuracy {name} batches of eight at rate 0",
+        title=f"Test accuracy {name} the running statistics drifted",
     )
 
 
 # %% [markdown]
 # Accuracy goes from {glue:text}`transfer-drift-before` to {glue:text}`transfer-drift-after`
-# ({glue:text}`transfer-drift-after.verdict`), although nothing has learnt anything.
+# ({glue:text}`transfer-drift-after.verdict`), although no weight has moved.
 #
 # **The wrong scale, in silence.** This backbone wants pixels from 0 to 255 and scales them itself. Give it 0 to 1, as
 # most chapters of this book do, and every picture is almost the same dark one. Nothing complains. And as a control, the

@@ -19,12 +19,9 @@ PAIR = [2, 4]
 
 @pytest.fixture(scope="module")
 def chapter():
-    names = definitions(NAME)
-    settings = {"hidden": HIDDEN, "small_steps": 200, "small_peak": 3e-3, "CUT": "block11", "OMEGA": 0.1, "pair": PAIR}
-    settings |= {"blocks": ["stem", *(f"block{k}" for k in range(1, 17)), "features"]}
-    for function in names.values():
-        if hasattr(function, "__globals__") and function.__module__ == NAME:
-            function.__globals__.update(settings)
+    names = definitions(NAME)  # the functions' globals, too
+    names |= {"hidden": HIDDEN, "small_steps": 200, "small_peak": 3e-3, "CUT": "block11", "OMEGA": 0.1, "pair": PAIR}
+    names["blocks"] = ["stem", *(f"block{k}" for k in range(1, 17)), "features"]
     return names
 
 
@@ -221,11 +218,9 @@ def test_keras_notices_a_frozen_layer_that_learns(tmp_path):
 
 
 def test_running_statistics_move_unless_the_layer_is_frozen_before_compile(chapter):
-    moved_by = chapter["moved_by"]
-    batch = np.random.default_rng(0).normal(3, 1, (64, 5)).astype("float32")
-    moved_by.__globals__["batch"] = batch
-    np.testing.assert_allclose(moved_by(10, trainable=True), 1 - 0.99**10, rtol=1e-3)
-    assert not moved_by(10, trainable=False).any()
+    chapter["batch"] = np.random.default_rng(0).normal(3, 1, (64, 5)).astype("float32")
+    np.testing.assert_allclose(chapter["moved_by"](10, trainable=True), 1 - 0.99**10, rtol=1e-3)
+    assert not chapter["moved_by"](10, trainable=False).any()
 
 
 # Break the causes: the bound that the book reports has to fail. One seed.
@@ -283,7 +278,7 @@ def look(chapter):
     x, y, x_new, y_new = (a[:400] for a in data("cifar10"))
     net = backbone.efficientnet_lite0(64)
     trained = net.get_weights()
-    chapter["random_weights"].__globals__["net"] = net
+    chapter["net"] = net
     model = chapter["extractor"](net, 64)
 
     def measure(weights=trained, shuffle=False):
@@ -327,9 +322,8 @@ def test_shuffled_labels_miss_the_bound(look, reported):
 
 def test_random_weights_fit_the_net_and_keep_its_signals_alive(chapter):
     net = backbone.efficientnet_lite0(32, weights=None)
-    fresh = chapter["random_weights"]
-    fresh.__globals__["net"] = net
-    net.set_weights(fresh(np.random.default_rng(0)))
+    chapter["net"] = net
+    net.set_weights(chapter["random_weights"](np.random.default_rng(0)))
     for layer in net.layers:
         if isinstance(layer, layers.BatchNormalization):
             gamma, beta, mean, variance = layer.get_weights()

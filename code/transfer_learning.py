@@ -57,7 +57,7 @@ small_seeds = calipers.choose(smoke=[0], quick=[0, 1, 2], full=list(range(10)))
 small_examples = calipers.choose(smoke=400, quick=50_000, full=50_000)
 source_steps = calipers.choose(smoke=20, quick=1000, full=4000)
 small_steps = calipers.choose(smoke=10, quick=200, full=200)
-small_peak = 3e-3
+small_peak, small_omega = 3e-3, 0.01
 shots = [5, 20, 100, 500]
 # CIFAR-10.
 images = calipers.choose(smoke=100, quick=10_000, full=50_000)
@@ -302,13 +302,53 @@ calipers.record(
     title="Parameters that differ from Keras's by over 0.0001 after 20 steps",
 )
 
+
+# %% [markdown]
+# ### A linear head, solved
+#
+# With the backbone frozen there is no need to train at all: equation {eq}`eq-transfer-convex` promises one lowest point, and L-BFGS from
+# SciPy finds it, by equation {eq}`eq-transfer-head`, on features of mean 0 and spread 1.
+
+# %%
+def head_loss(w, x, labels, omega, classes=10):
+    """Loss and gradient of a linear head; w holds the weights and then the biases."""
+    weights, bias = w[:-classes].reshape(-1, classes), w[-classes:]
+    loss, delta = cross_entropy(x @ weights + bias, labels)
+    loss += omega / 2 * np.sum(weights**2)
+    slope = x.T @ delta + omega * weights
+    return float(loss), np.concatenate([slope.ravel(), delta.sum(axis=0)])
+
+
+def fit_head(x, labels, omega, classes=10):
+    """A function from features to logits, and the head's weights and biases."""
+    x = x.astype("float32")
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
+    normal = (x - mean) / spread
+
+    def step(w):
+        value, slope = head_loss(w.astype("float32"), normal, labels, omega, classes)
+        return value, slope.astype(float)
+
+    begin = np.zeros((x.shape[1] + 1) * classes)
+    best = minimize(step, begin, jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    weights = best.x[:-classes].reshape(-1, classes) / spread[:, np.newaxis]
+    bias = best.x[-classes:] - mean @ weights
+    weights, bias = weights.astype("float32"), bias.astype("float32")
+    return lambda x: x.astype("float32") @ weights + bias, (weights, bias)
+
+
+def score(logits, labels):
+    """Share of right answers, in per cent."""
+    return 100 * np.mean(logits.argmax(axis=1) == labels)
+
+
 # %% [markdown]
 # ### The experiment, small
 #
-# Reuse none, one, two or three hidden layers; leave them frozen, or let them learn on; with 2 to 500 examples a class. Every
-# target net gets 200 steps.
-# The peak of the rate, 0.003, was chosen on the last 10,000 training pictures, held back, on seeds 100 to 102, from 0.0003, 0.001 and
-# 0.003; it was the best for frozen layers, and for the others there was little to choose.
+# Reuse none, one, two or three hidden layers, with 5 to 500 examples a class. Either they stay frozen under a linear head, or fresh
+# layers are put on top and all of them learn on for 200 steps. Two settings were chosen on the last 10,000 training pictures, held back, on seeds
+# 100 to 102: the peak of the rate, 0.003, from 0.0003, 0.001 and 0.003, and the penalty of the head, 0.01, from 0.001 and 0.01. There was
+# little to choose.
 
 # %%
 (x_train, y_train), (x_test, y_test) = calipers.datasets.load("fashion_mnist")
@@ -334,14 +374,12 @@ def reuse(source, seed, n, reused, tuned, x, y, x_new, y_new):
     pick = np.concatenate(pick)
     net = start(rng, [784, *hidden, 2])
     net[: 2 * reused] = [w.copy() for w in source[: 2 * reused]]
-    frozen = 0 if tuned else reused
-    if frozen:  # the frozen part runs once: only what lies above it learns
-        seen, unseen = (features_of(net, a, frozen) for a in (x[pick], x_new))
-        net = net[2 * frozen :]
-    else:
-        seen, unseen = x[pick], x_new
-    learn(net, rng, seen, y[pick], small_steps, small_peak)
-    return 100 * np.mean(forward(net, unseen)[0].argmax(axis=1) == y_new)
+    if not tuned:  # what is frozen runs once, and one linear head learns from it
+        seen, unseen = (features_of(net, a, reused) for a in (x[pick], x_new))
+        predict, _ = fit_head(seen, y[pick], small_omega, classes=2)
+        return score(predict(unseen), y_new)
+    learn(net, rng, x[pick], y[pick], small_steps, small_peak)
+    return score(forward(net, x_new)[0], y_new)
 
 
 def small_case(seed):
@@ -378,14 +416,14 @@ calipers.record(
     "transfer-small-lower-lead",
     small[f"frozen 1 {most}"] - small[f"frozen 3 {most}"],
     "points",
-    at_least=5,
+    at_least=2,
     title="Lead of one frozen layer over three, most examples",
 )
 calipers.record(
     "transfer-small-rescue",
     small[f"tuned 3 {most}"] - small[f"frozen 3 {most}"],
     "points",
-    at_least=5,
+    at_least=1,
     title="What three reused layers gain when they may learn on, most examples",
 )
 
@@ -417,11 +455,17 @@ calipers.show(
 )
 
 # %% [markdown]
-# **Lower layers carry over, upper ones do not.** With {glue:text}`transfer-small-most` examples a class, one frozen layer leaves
-# {glue:text}`transfer-small-frozen-1-500`, three leave {glue:text}`transfer-small-frozen-3-500`: a lead of
-# {glue:text}`transfer-small-lower-lead`. The third layer's 32 units were trained to tell eight *other* classes apart, and what
-# they had no use for is lost: two kinds of pullover-shaped things look alike to them. The first layer's 128 units still hold
-# most of the picture. Let the three layers learn on, and they gain back {glue:text}`transfer-small-rescue`.
+# **Lower layers carry over best.** With {glue:text}`transfer-small-most` examples a class, a linear head on one frozen layer reads
+# {glue:text}`transfer-small-frozen-1-500`, on three {glue:text}`transfer-small-frozen-3-500`: a lead of
+# {glue:text}`transfer-small-lower-lead`. The third layer's 32 units were trained to tell eight *other* classes apart, and some of what
+# they had no use for is lost. The first layer's 128 units still hold most of the picture. Is that the cause? A test of this book trains the
+# source on all ten classes, pullovers and coats among them, and then the lead is gone. Let the three layers learn on, and they gain back
+# {glue:text}`transfer-small-rescue`.
+#
+# That test caught us out. In a first version the frozen layers had fresh layers on top that learnt for 200 steps, and the lead looked
+# several times as large; but it was there for the source with ten classes, too. The new layers had not finished learning, and narrow ones were
+# furthest behind. Hence the head that is solved. The bounds had been guessed for the first version (5 points for both) and failed to
+# notice; for this one they were set anew, from held-back pictures, at 2 and 1.
 #
 # And against training from nothing? With 5 examples a class one frozen layer reaches {glue:text}`transfer-small-frozen-1-5`
 # against {glue:text}`transfer-small-nothing-5` from nothing: {glue:text}`transfer-small-frozen-1-5.verdict`. With
@@ -765,48 +809,15 @@ calipers.record(
     title="Seconds to compute the features, against reading them back",
 )
 
-
 # %% [markdown]
 # Reading them back takes {glue:text}`transfer-cache-ratio.mean:.0f` times less than computing them. That is the second
 # saving; the first is equation {eq}`eq-transfer-cost`, since every head below trains on these numbers without the net.
 #
 # ### A linear head
 #
-# The probe is equation {eq}`eq-transfer-split` with the penalty, solved by L-BFGS from SciPy on features of mean 0 and spread 1.
+# The probe is `fit_head` again, now with ten classes and 1,280 features. Does Keras see the same gradient?
 
 # %%
-def head_loss(w, x, labels, omega, classes=10):
-    """Loss and gradient of a linear head; w holds the weights and then the biases."""
-    weights, bias = w[:-classes].reshape(-1, classes), w[-classes:]
-    loss, delta = cross_entropy(x @ weights + bias, labels)
-    loss += omega / 2 * np.sum(weights**2)
-    slope = x.T @ delta + omega * weights
-    return float(loss), np.concatenate([slope.ravel(), delta.sum(axis=0)])
-
-
-def fit_head(x, labels, omega, classes=10):
-    """A function from features to logits, and the head's weights and biases."""
-    x = x.astype("float32")
-    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
-    normal = (x - mean) / spread
-
-    def step(w):
-        value, slope = head_loss(w.astype("float32"), normal, labels, omega, classes)
-        return value, slope.astype(float)
-
-    begin = np.zeros((x.shape[1] + 1) * classes)
-    best = minimize(step, begin, jac=True, method="L-BFGS-B", options={"maxiter": 100})
-    weights = best.x[:-classes].reshape(-1, classes) / spread[:, np.newaxis]
-    bias = best.x[-classes:] - mean @ weights
-    weights, bias = weights.astype("float32"), bias.astype("float32")
-    return lambda x: x.astype("float32") @ weights + bias, (weights, bias)
-
-
-def score(logits, labels):
-    """Share of right answers, in per cent."""
-    return 100 * np.mean(logits.argmax(axis=1) == labels)
-
-
 keras.utils.set_random_seed(0)
 linear = keras.Sequential([keras.Input((1280,)), layers.Dense(10)])
 linear.set_weights([0.01 * rng.normal(size=(1280, 10)), rng.normal(size=10)])

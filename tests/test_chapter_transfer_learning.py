@@ -20,7 +20,15 @@ PAIR = [2, 4]
 @pytest.fixture(scope="module")
 def chapter():
     names = definitions(NAME)  # the functions' globals, too
-    names |= {"hidden": HIDDEN, "small_steps": 200, "small_peak": 3e-3, "CUT": "block11", "OMEGA": 0.1, "pair": PAIR}
+    names |= {
+        "hidden": HIDDEN,
+        "small_steps": 200,
+        "small_peak": 3e-3,
+        "small_omega": 0.01,
+        "CUT": "block11",
+        "OMEGA": 0.1,
+        "pair": PAIR,
+    }
     names["blocks"] = ["stem", *(f"block{k}" for k in range(1, 17)), "features"]
     return names
 

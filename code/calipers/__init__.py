@@ -14,7 +14,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - said here because a reader may r
         )
     )
 
-from calipers import datasets
+from calipers import backbone, datasets
 from calipers.comparisons import Comparison, Sample, compare
 from calipers.experiments import over_seeds
 from calipers.figures import COLOURS, show, show_interactive, style
@@ -25,6 +25,6 @@ from calipers.records import Record, record
 __version__ = "0.1.0"
 
 __all__ = [
-    "COLOURS", "Comparison", "Record", "Sample", "choose", "compare", "datasets", "device", "layer_activations",
+    "COLOURS", "Comparison", "Record", "Sample", "backbone", "choose", "compare", "datasets", "device", "layer_activations",
     "layer_gradients", "over_seeds", "profile", "record", "show", "show_interactive", "style",
 ]  # fmt: skip

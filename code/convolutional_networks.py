@@ -1563,9 +1563,6 @@ calipers.record(
 # %% [markdown]
 # **"Convolutional nets do not care where the digit stands."** The layers are equivariant, but the dense layer on top is
 # not, and it has only ever seen centred digits. Slide the test digits to the right and look.
-#
-# **"Convolutional nets do not care where the digit stands."** The layers are equivariant, but the dense layer on top is
-# not, and it has only ever seen centred digits. Slide the test digits to the right and look.
 
 # %%
 def slid_right(images, pixels):

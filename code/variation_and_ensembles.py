@@ -118,8 +118,8 @@ x_train.shape, x_val.shape, x_test.shape
 # ## Why an average helps
 #
 # **An average of nets cannot be worse than its average member. Why not?** Let $p_m$ be the probabilities that net $m$
-# gives to the classes of one picture, $\bar p = \frac1M \sum_m p_m$ their average, and $t$ the one-hot truth. Write $p_m
-# - t = (p_m - \bar p) + (\bar p - t)$, square, add up the classes, and average over the nets. The mixed term is $\frac2M
+# gives to the classes of one picture, $\bar p = \frac1M \sum_m p_m$ their average, and $t$ the one-hot truth. Write
+# $p_m - t = (p_m - \bar p) + (\bar p - t)$, square, add up the classes, and average over the nets. The mixed term is $\frac2M
 # (\bar p - t) \cdot \sum_m (p_m - \bar p) = 0$, because deviations from a mean add up to zero. So
 #
 # $$ \underbrace{\lVert \bar p - t \rVert^2}_{\text{the ensemble}} = \underbrace{\frac1M \sum_m \lVert p_m - t \rVert^2}_{\text{its members}}

@@ -6,6 +6,7 @@ heading has come to stand, and the second has these numbers in its table of cont
 
 import html
 import io
+import json
 import re
 import shutil
 import sys
@@ -105,7 +106,7 @@ def document(root):
             title = title_of(text)
             table.append(entry("chapter", name, title))
             table += [entry("section", heading["id"], heading["title"]) for heading in HEADING.finditer(text)]
-            head = f'content: "{html.unescape(title)}"; font: italic 9pt Book'
+            head = f"content: {json.dumps(html.unescape(title), ensure_ascii=False)}; font: italic 9pt Book"
             styles.append(f"#{name} {{ page: {name} }} @page {name} {{ @top-center {{ {head} }} }}")
             opener = f"<h1>{caption}</h1>" if caption and name == names[0] else ""
             body.append(f'<div class="page" id="{name}">{FIRST_LINE}{opener}{text}</div>')

@@ -69,6 +69,10 @@ CELLS = {  # what is broken: the chapter, what the cell that measures it records
     "the logarithm of surprise has base ten": (
         "first_network", "first-surprise-{name}", {"np.log(": "np.log10("}, ["first-surprise-two-fifths"],
     ),
+    "tanh is not asked for half of its argument": (
+        "activations", "act-identity-disagreements", {"np.tanh(wide / 2)": "np.tanh(wide)"},
+        ["act-identity-disagreements"],
+    ),
     "the four corners are copies too": (
         "data_augmentation", "aug-expanded-images", {"len(five_copies(": "9 / 5 * len(five_copies("},
         ["aug-expanded-images"],

@@ -271,13 +271,13 @@ def shuffled(y):
 
 def test_the_dense_nets_claim_fails_when_half_of_the_labels_are_shuffled(chapter, digits, bounds):
     x_train, y_train, x_test, y_test = digits
-    model = trained(chapter, [], x_train, shuffled(y_train), 4, PEAK)
+    model = trained(chapter, [], x_train, shuffled(y_train), 5, PEAK)
     assert chapter["accuracy"](model, x_test, y_test) < bounds["mnist-dense-accuracy"]
 
 
 def test_the_dense_nets_claim_fails_when_the_learning_rate_is_ten_times_larger(chapter, digits, bounds):
     x_train, y_train, x_test, y_test = digits
-    model = trained(chapter, [], x_train, y_train, 4, 10 * PEAK)
+    model = trained(chapter, [], x_train, y_train, 5, 10 * PEAK)
     assert chapter["accuracy"](model, x_test, y_test) < bounds["mnist-dense-accuracy"]
 
 

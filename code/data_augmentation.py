@@ -956,8 +956,9 @@ calipers.record(
 # The lecture's ladder has two rungs in this chapter: five-fold copies take its convolutional net from 99.23 to 99.37 %,
 # and with distortions {cite:t}`simard2003` reached 99.6 %. The full profile climbs them as they stand: 50,000 digits, 20
 # and 40 maps, 800,000 images a net, and a bound at each figure. We reckon with three quarters of an hour for it on two
-# cores. **The quick profile cannot reach these figures and does not try**: it asks for the *order* of the rungs, with 1,000 digits, 8 and 16 maps
-# and {glue:text}`aug-rung-steps.mean:.0f` steps. The net has batch normalisation, which the lecture's has not.
+# cores. **The quick profile cannot reach these figures and does not try**: it asks for the *order* of the rungs, with
+# 1,000 digits, 8 and 16 maps and {glue:text}`aug-rung-steps.mean:.0f` steps. The net has batch normalisation, which the
+# lecture's has not.
 
 # %%
 def rung_net():

@@ -123,6 +123,7 @@ def jax_environment(tmp_path_factory):
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_THREEFRY_PARTITIONABLE": "0",  # JAX's own choice compiles seconds for every new shape of a kernel
     }
 
 

@@ -859,7 +859,7 @@ def train(model, rng, x, labels, epochs, peak, batch_size=64):
     """Train a compiled model; the order and the rate are drawn here, not in Keras."""
     for variable in model.optimizer.variables:  # a fresh start without a fresh trace
         if "learning_rate" not in variable.path:
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(np.zeros(variable.shape, variable.dtype))
     batch_size = min(batch_size, len(x))
     each = len(x) // batch_size
     for epoch in range(epochs):

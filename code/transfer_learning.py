@@ -622,7 +622,7 @@ class Table:
             body += f"<tr>{cells}</tr>"
         table = f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>"
         box = 'style="overflow-x: auto" tabindex="0" role="region" aria-label="survey"'
-        return f'<div {box}><table class="table">{table}</table></div>'
+        return f'<div {box}><table class="table dataframe">{table}</table></div>'
 
 
 table = Table(

@@ -560,6 +560,7 @@ for name in surveyed or zoo:
     year, published, build = zoo[name]
     with keras.StatelessScope(initialize_variables=False):
         survey[name] = (year, *cost(build()), published)
+keras.utils.clear_session()  # else Keras makes the arrays that were left out later on
 calipers.record(
     "transfer-alexnet-parameters",
     survey["AlexNet"][2],

@@ -560,6 +560,7 @@ for name in surveyed or zoo:
     year, published, build = zoo[name]
     with keras.StatelessScope(initialize_variables=False):
         survey[name] = (year, *cost(build()), published)
+keras.utils.clear_session()  # else Keras makes the arrays that were left out later on
 calipers.record(
     "transfer-alexnet-parameters",
     survey["AlexNet"][2],
@@ -622,7 +623,7 @@ class Table:
             body += f"<tr>{cells}</tr>"
         table = f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>"
         box = 'style="overflow-x: auto" tabindex="0" role="region" aria-label="survey"'
-        return f'<div {box}><table class="table">{table}</table></div>'
+        return f'<div {box}><table class="table dataframe">{table}</table></div>'
 
 
 table = Table(
@@ -859,7 +860,7 @@ def train(model, rng, x, labels, epochs, peak, batch_size=64):
     """Train a compiled model; the order and the rate are drawn here, not in Keras."""
     for variable in model.optimizer.variables:  # a fresh start without a fresh trace
         if "learning_rate" not in variable.path:
-            variable.assign(keras.ops.zeros_like(variable))
+            variable.assign(np.zeros(variable.shape, variable.dtype))
     batch_size = min(batch_size, len(x))
     each = len(x) // batch_size
     for epoch in range(epochs):

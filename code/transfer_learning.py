@@ -464,7 +464,7 @@ calipers.show(
 #
 # That test caught us out. In a first version the frozen layers had fresh layers on top that learnt for 200 steps, and the lead looked
 # several times as large; but it was there for the source with ten classes, too. The new layers had not finished learning, and narrow ones were
-# furthest behind. Hence the head that is solved. The bounds had been guessed for the first version (5 points for both) and failed to
+# furthest behind. Hence the head that is solved. The bounds had been guessed for the first version ({given}`5 points` for both) and failed to
 # notice; for this one they were set anew, from held-back pictures, at 2 and 1.
 #
 # And against training from nothing? With 5 examples a class one frozen layer reaches {glue:text}`transfer-small-frozen-1-5`
@@ -1022,7 +1022,7 @@ calipers.show(
 # with a hundred it leads by {glue:text}`transfer-frozen-hundred.difference:.1f` points, with all by
 # {glue:text}`transfer-frozen-all.difference:.1f`.
 #
-# The full profile also fine-tunes *everything*, on all 50,000 pictures at 224 pixels, mirrored at random, and is held to 96 %. That wants a
+# The full profile also fine-tunes *everything*, on all 50,000 pictures at 224 pixels, mirrored at random, and is held to {given}`96 %`. That wants a
 # GPU. No full run of this page has been made, so the book claims nothing about it; the code stands here for whoever has the machine.
 
 # %%

@@ -96,7 +96,7 @@ WIDE = {
     *("head-100-100-gain", "head-1000-gain", "init-broken-corner", "init-race-epochs-unit", "init-shared-luck"),
     *("lr-sgd-almost", "mb-bend-over-scale", "mb-noise-half-with", "mb-steps-4-over-16", "opt-tuned-gap"),
     *("reg-rate-gain", "reg-rates-nine", "reg-small-gain", "reg-smooth-test", "reg-stop-gained"),
-    "vg-cell-relu-normal-bn",
+    *("transfer-small-lower-lead", "vg-cell-relu-normal-bn"),
 }
 
 

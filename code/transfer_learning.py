@@ -732,7 +732,7 @@ if calipers.profile() != "smoke":
 # ### Compute once, keep
 #
 # CIFAR-10 {cite}`krizhevsky2009` has 50,000 training pictures of 32×32 pixels, from ten classes. We take the first
-# {glue:text}`transfer-images` of them, enlarge them to {glue:text}`transfer-side` pixels and send them through the frozen net, once. Of every block we
+# {glue:text}`transfer-images` of them, enlarge them to {glue:text}`transfer-side` and send them through the frozen net, once. Of every block we
 # keep the mean of each of its maps, for the probes; of block 11 the maps themselves, from which the upper five blocks can learn on; and
 # the {term}`features <feature>`. All of it ({glue:text}`transfer-cache-size.mean:.0f` MB for the training pictures) is stored in half
 # precision beside the data sets, so that the next run, of this page or of your own experiment, starts where this one ends.
@@ -1200,11 +1200,9 @@ cost_of = [spent[wide] for wide in sides]
 axis.fill_between(cost_of, low, high, alpha=0.3, lw=0, label="from seed to seed")
 axis.plot(cost_of, means, "o-")
 for wide, x, y in zip(sides, cost_of, means):
-    axis.annotate(f"{wide} px", (x, y), (4, -14), textcoords="offset points")
+    axis.annotate(f"{wide} px", (x, y), (8, -8), textcoords="offset points")
 axis.set(
-    xlabel="multiplications for one picture (millions)",
-    ylabel="test accuracy (%)",
-    xscale="log",
+    xlabel="multiplications for one picture (millions)", ylabel="test accuracy (%)"
 )
 axis.legend(loc="lower right")
 summary = ", ".join(f"{w} pixels {m:.0f} %" for w, m in zip(sides, means))

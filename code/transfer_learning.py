@@ -20,8 +20,8 @@
 # **You need** the [convolutional net](convolutional_networks.md), [batch normalisation](batch_normalisation.md) and a
 # little NumPy. Terms like {term}`backbone` lead to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of five minutes in the quick profile on two CPU cores;
-# the full profile wants a GPU. The last line of this page says what it took.
+# **It takes** three quarters of an hour to read. The code has a budget of five minutes in the quick profile on two CPU cores,
+# and has not kept it yet; the full profile wants a GPU. The last line of this page says what it took.
 # :::
 
 # %%

@@ -546,7 +546,7 @@ def random_parameters(rng, sizes):
 #
 # How small should $h$ be? By Taylor's series the error of this formula shrinks like $h^2$. But a loss near 2 is stored with a
 # relative error of about $10^{-16}$, and dividing by $2h$ magnifies that: the smaller $h$, the worse. Let us look. The net is
-# 784-64-10, the batch has eight images, and we compare 20 entries of each of its four arrays at random biases. (With biases of zero, a
+# 784-64-10, drawn anew for every seed; the batch has eight images, and we compare 20 entries of each of its four arrays at random biases. (With biases of zero, a
 # net can sit exactly on a ReLU's kink, where moving up and down gives half the slope.)
 
 # %%
@@ -565,59 +565,67 @@ def difference_quotients(parameters, entries, x, labels, step):
     return np.array(slopes)
 
 
-rng = np.random.default_rng(0)
-checked = random_parameters(rng, [784, 64, 10])
-checked = [(w, b + rng.normal(0, 0.1, b.shape)) for w, b in checked]
-x_few, y_few = x_train[:8].astype(float), y_train[:8]
-logits, inputs = forward(checked, x_few)
-by_chain_rule = backward(checked, inputs, cross_entropy(logits, y_few)[1])
-lit = np.flatnonzero(x_few.min(axis=0) > 0)  # pixels that are blank teach nothing
-
-entries = []
-for layer, part in itertools.product(range(2), range(2)):
-    gradient = by_chain_rule[layer][part]
-    for _ in range(20):
-        place = [int(rng.integers(side)) for side in gradient.shape]
-        if layer == part == 0 and len(lit):
-            place[0] = int(rng.choice(lit))
-        entries.append((layer, part, tuple(place)))
-ours = np.array([by_chain_rule[layer][part][place] for layer, part, place in entries])
-
-
 def relative_error(a, b):
     """The distance of two vectors, relative to their lengths."""
     return np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b))
 
 
-slopes = difference_quotients(checked, entries, x_few, y_few, 1e-6)
+x_few, y_few = x_train[:8].astype(float), y_train[:8]
+lit = np.flatnonzero(x_few.min(axis=0) > 0)  # pixels that are blank teach nothing
+step_sizes = 10.0 ** np.arange(-12, 0)
+
+
+def check_gradient(seed):
+    """Hold 80 entries of a random net's gradient against difference quotients."""
+    rng = np.random.default_rng(seed)
+    net = random_parameters(rng, [784, 64, 10])
+    net = [(w, b + rng.normal(0, 0.1, b.shape)) for w, b in net]
+    logits, inputs = forward(net, x_few)
+    by_chain_rule = backward(net, inputs, cross_entropy(logits, y_few)[1])
+    entries = []
+    for layer, part in itertools.product(range(2), range(2)):
+        for _ in range(20):
+            place = [int(rng.integers(n)) for n in by_chain_rule[layer][part].shape]
+            if layer == part == 0 and len(lit):
+                place[0] = int(rng.choice(lit))
+            entries.append((layer, part, tuple(place)))
+    ours = np.array(
+        [by_chain_rule[layer][part][place] for layer, part, place in entries]
+    )
+    slopes = difference_quotients(net, entries, x_few, y_few, 1e-6)
+    wrong = np.abs(slopes - ours) > 1e-6 * np.abs(slopes) + 1e-9
+    millionths = 1e6 * relative_error(slopes, ours)
+    result = {"disagreements": np.sum(wrong), "error": millionths}
+    for name, kind in (("double", "float64"), ("single", "float32")):
+        copies = [(w.astype(kind), b.astype(kind)) for w, b in net]
+        x = x_few.astype(kind)
+        result[name] = np.array(
+            [
+                relative_error(difference_quotients(copies, entries, x, y_few, h), ours)
+                for h in step_sizes.astype(kind)
+            ]
+        )
+    return result
+
+
+checked = calipers.over_seeds(check_gradient, seeds, "gradient check")
+least = {kind: checked[kind].values.min(axis=1) for kind in ("double", "single")}
 calipers.record(
     "first-gradient-disagreements",
-    int(np.sum(np.abs(slopes - ours) > 1e-6 * np.abs(slopes) + 1e-9)),
+    checked["disagreements"],
     equals=0,
     title="Entries of the gradient that finite differences dispute, of 80",
 )
 calipers.record(
     "first-gradient-error",
-    1e6 * relative_error(slopes, ours),
+    checked["error"],
     "millionths",
     at_most=1,
     title="Relative error of the gradient against finite differences",
 )
-
-# %%
-step_sizes = 10.0 ** np.arange(-12, 0)
-check_errors = {}
-for name, kind in (("double", "float64"), ("single", "float32")):
-    copies = [(w.astype(kind), b.astype(kind)) for w, b in checked]
-    check_errors[name] = [
-        relative_error(
-            difference_quotients(copies, entries, x_few.astype(kind), y_few, h), ours
-        )
-        for h in step_sizes.astype(kind)
-    ]
 calipers.record(
     "first-single-precision-error",
-    1e6 * min(check_errors["single"]),
+    calipers.Sample(1e6 * least["single"], tuple(seeds)),
     "millionths",
     at_least=1,
     title="Smallest relative error that single precision reaches at any step size",
@@ -625,8 +633,10 @@ calipers.record(
 
 # %%
 figure, axis = plt.subplots()
-for (name, error), mark in zip(check_errors.items(), "os"):
-    axis.plot(step_sizes, error, f"{mark}-", ms=5, label=name)
+for name, mark in (("double", "o"), ("single", "s")):
+    error = checked[name].values
+    axis.fill_between(step_sizes, error.min(axis=0), error.max(axis=0), alpha=0.3, lw=0)
+    axis.plot(step_sizes, error.mean(axis=0), f"{mark}-", ms=5, label=name)
 axis.axhline(1e-6, color="gray", ls=":", label="a millionth")
 axis.set(
     xlabel="step $h$",
@@ -639,8 +649,8 @@ axis.legend(fontsize=10, loc="lower left")
 calipers.show(
     alt="Relative error of the gradient check against the step size, both logarithmic: a V for "
     "double precision, high at tiny steps, falling to its lowest point "
-    f"of {min(check_errors['double']):.0e} and rising again towards large steps. Single precision makes "
-    f"the same V further up and to the right; its lowest point is {min(check_errors['single']):.0e}."
+    f"of {least['double'].mean():.0e} and rising again towards large steps. Single precision makes "
+    f"the same V further up and to the right; its lowest point is {least['single'].mean():.0e}."
 )
 
 

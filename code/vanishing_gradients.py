@@ -1109,6 +1109,7 @@ for name, bound in bounds.items():
             f"vg-{name}-share",
             clips[name]["clipped"],
             "%",
+            examples=rnn_steps if name.startswith("rnn") else clip_steps,
             title=f"Steps whose gradient was clipped, {name.replace('-', ' ')}",
         )
 

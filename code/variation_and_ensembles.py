@@ -827,6 +827,7 @@ calipers.record(
     "ens-boot-wrong",
     sample([100 * (a[:, 23] != 9).mean() for a in answers]),
     "%",
+    examples=members,  # its error is that of a share of so many nets
     title="Of ten nets, those that do not take picture 23 for a boot",
 )
 

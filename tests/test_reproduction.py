@@ -1,6 +1,7 @@
 """The executed book against what it reports: each number within its band, each bound holding, none missing or extra."""
 
 import json
+import math
 
 import pytest
 import yaml
@@ -28,15 +29,54 @@ def test_every_chapter_reports_the_records_that_it_makes(records):
         assert {record["id"] for record in found} == set(expected), f"run `make results` for {chapter}"
 
 
-def test_every_number_comes_back_within_its_band(records):
-    outside = []
-    for chapter, found in records.items():
-        expected = reported(chapter, found[0]["provenance"]["profile"])
-        for record in found:
-            band = expected[record["id"]]["band"]
-            if band and not band[0] <= record["mean"] <= band[1]:
-                outside.append(f"{record['id']}: {record['mean']:.4g} is outside {band[0]:.4g} to {band[1]:.4g}")
-    assert not outside, "\n".join(outside)
+def gap(record, band):
+    """How far a number lies outside of its band, in widths of the band; infinitely far where nothing is random."""
+    distance = max(band[0] - record["mean"], record["mean"] - band[1], 0)
+    width = band[1] - band[0] if record["seeds"] else 0
+    return distance and (distance / width if width else math.inf)
+
+
+def astray(found, expected):
+    """Name the numbers that did not come back, given the records found and those reported, by id.
+
+    A band holds 19 of 20 repetitions on other hardware, and the book has hundreds of bands: nobody may expect that all
+    of them hold. So one number in twenty of those with seeds may be outside, by no more than the width of its band.
+    """
+    bands = {id: record["band"] for id, record in expected.items() if record["band"]}
+    banded = [record for record in found if record["id"] in bands]
+    gaps = {record["id"]: gap(record, bands[record["id"]]) for record in banded}
+    outside = {id: far for id, far in gaps.items() if far}
+    allowed = sum(bool(record["seeds"]) for record in banded) / 20
+    return outside if len(outside) > allowed else {id: far for id, far in outside.items() if far > 1}
+
+
+def test_the_numbers_come_back_within_their_bands(records):
+    found = [record for chapter in records.values() for record in chapter]
+    expected = {}
+    for chapter, of_chapter in records.items():
+        expected |= reported(chapter, of_chapter[0]["provenance"]["profile"])
+    means = {record["id"]: record["mean"] for record in found}
+    lost = astray(found, expected)
+    assert not lost, "\n".join(
+        f"{id}: {means[id]:.4g} is {far:.2g} widths outside of {expected[id]['band']}" for id, far in lost.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("means", "lost"),
+    [
+        ([0.0] * 40, []),
+        ([1.5, -1.5] + [0.0] * 38, []),  # two of forty, as chance would have it
+        ([1.5, -1.5, 1.1] + [0.0] * 37, ["r0", "r1", "r2"]),  # three are too many
+        ([3.5] + [0.0] * 39, ["r0"]),  # one, but too far
+    ],
+)
+def test_a_number_in_twenty_may_leave_its_band_but_not_by_far(means, lost):
+    found = [{"id": f"r{n}", "mean": mean, "seeds": [0, 1, 2]} for n, mean in enumerate(means)]
+    expected = {record["id"]: {"band": [-1.0, 1.0]} for record in found}
+    assert sorted(astray(found, expected)) == lost
+    exact = [*found, {"id": "count", "mean": 3.1, "seeds": []}]
+    assert "count" in astray(exact, {**expected, "count": {"band": [2.9, 3.0]}}), "nothing random may move at all"
 
 
 def test_a_chapter_has_enough_seeds(records):

@@ -2,14 +2,14 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import calipers
+import keras
+import matplotlib.pyplot as plt
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "code").glob("*.py"))
@@ -74,11 +74,13 @@ def replaced(name, text, replace):
 def records_of(name, folder, upto=None, replace=None, profile="smoke"):
     """Run a chapter's code cells, up to the one that records `upto`, with pieces of text replaced.
 
+    They run in this process: a new one would spend most of its time on importing TensorFlow.
+
     Parameters
     ----------
     name : str
     folder : Path
-        Where the broken script and its records are written.
+        Where the records are written.
     upto : str, optional
         Id of the last record that is needed.
     replace : dict, optional
@@ -95,10 +97,13 @@ def records_of(name, folder, upto=None, replace=None, profile="smoke"):
         last = next(number for number, cell in enumerate(cells) if f'"{upto}"' in cell and "calipers.record" in cell)
         cells = cells[: last + 1]
     text = replaced(name, "\n".join(cells), replace)
-    script, out = folder / f"{name}.py", folder / "records.jsonl"
-    script.write_text(text, "utf-8")
+    out = folder / "records.jsonl"
     out.unlink(missing_ok=True)
-    environment = {**os.environ, "CALIPERS_PROFILE": profile, "CALIPERS_RECORDS": str(out), "MPLBACKEND": "Agg"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    keras.utils.clear_session()  # layers are numbered from one again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calipers.records, "_records", {})
+        patch.setenv("CALIPERS_PROFILE", profile)
+        patch.setenv("CALIPERS_RECORDS", str(out))
+        exec(compile(text, f"{name}.py", "exec"), {"__name__": "__main__"})
+    plt.close("all")
     return {record["id"]: record for record in map(json.loads, out.read_text("utf-8").splitlines())}

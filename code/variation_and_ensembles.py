@@ -97,8 +97,9 @@ x_train.shape, x_val.shape, x_test.shape
 #
 # $$ s_\text{binomial} = \sqrt{\frac{q (1 - q)}{n}} . $$ (eq-ens-binomial)
 #
-# The second is that of the *seed*, and for it the pictures stay as they are. If the nets err on different pictures
-# independently of each other, the accuracy $\frac1n \sum_i r_{mi}$ varies from net to net with the variance
+# The second is that of the *seed*, and for it the pictures stay as they are. Suppose that an error on one picture tells
+# nothing about the same net's errors on the others. Then the accuracy $\frac1n \sum_i r_{mi}$ varies from net to net with
+# the variance
 #
 # $$ s_\text{seed}^2 = \frac{1}{n^2} \sum_i q_i (1 - q_i) . $$ (eq-ens-seed)
 #
@@ -107,13 +108,13 @@ x_train.shape, x_val.shape, x_test.shape
 # $$ q (1 - q) = q - \overline{q_i^2} + \overline{q_i^2} - q^2
 #    = \underbrace{\overline{q_i (1 - q_i)}}_{\text{luck of the seed}} + \underbrace{\operatorname{Var} q_i}_{\text{hard and easy pictures}} . $$ (eq-ens-total)
 #
-# The binomial error contains both terms; the spread over seeds contains the first only. **Identical nets on the same test
-# must differ by less than the binomial error**, and the more they agree on what is hard, the less. The second term is the
-# luck that all ten share. More seeds never average it away.
+# The binomial error contains both terms; the spread over seeds contains the first only. **So, if errors are independent,
+# identical nets on the same test differ by less than the binomial error**, and the more they agree on what is hard, the
+# less. The second term is the luck that all ten share. More seeds never average it away.
 #
 # To measure the first term from $M$ nets, count: $\hat q_i$ is the share of them that is right, and $\frac{M}{M-1}\, \hat
-# q_i (1 - \hat q_i)$ has the mean $q_i (1 - q_i)$. (The factor is the one that turns a variance of the sample into a
-# sample variance.)
+# q_i (1 - \hat q_i)$ has the mean $q_i (1 - q_i)$. (It is the factor that puts $M - 1$ in place of $M$ in the denominator
+# of a sample variance.)
 #
 # ## Why an average helps
 #
@@ -993,7 +994,7 @@ calipers.show(
 # {glue:text}`ens-share-5.mean:.0f` %. For the Brier score {eq}`eq-ens-law` says so exactly, 56 and 89 %; the accuracy has
 # no such law, and follows it nearly. The law even forecasts: from the predictions of three nets it gives the Brier score
 # of ten, of which it has never seen seven, to within a factor of {glue:text}`ens-forecast.mean:.3f`. So train three, and
-# you know what ten would bring.
+# you know what ten would bring in Brier score.
 #
 # **The price** is ten times the training and ten times the multiplications for every answer. Members have nothing to say
 # to each other while they train, so ten machines take as long as one.
@@ -1397,14 +1398,15 @@ print("largest difference of a probability:", abs(twice[0] - twice[1]).max())
 #   {glue:text}`ens-member` on average, and ten of them differ by {glue:text}`ens-spread.mean:.2f` points.
 # - **"More variation in validation performance than in testing performance"** {cite}`cab420`. Not because validation is
 #   different. On 10,000 held-back pictures, the same for all, the nets spread by {glue:text}`ens-spread-val`; against the
-#   test set {glue:text}`ens-spread-val.verdict`. (It may exceed the test set's by {given}`0.3 points`
-#   at most, half of what pictures of one's own add; we set this bound when we had seen both.) It is so when each net is validated on fewer pictures, or on pictures of
-#   its own: {glue:text}`ens-spread-own`. By {eq}`eq-ens-total` such a spread contains the luck of the pictures, too.
+#   test set {glue:text}`ens-spread-val.verdict`. (It may exceed the test set's by {given}`0.3 points` at most, half of what
+#   pictures of one's own add; we set this bound when we had seen both.) It is so when each net is validated on a few
+#   pictures of its own: {glue:text}`ens-spread-own`. By {eq}`eq-ens-total` such a spread contains the luck of the
+#   pictures, too.
 # - **Averaging ten gives 91.53 %, "2 % for ten times the compute"** {cite}`cab420`. A gain there is:
 #   {glue:text}`ens-gain`. Dense nets do not reach 91.53 %, and gain less; the full profile trains the lecture's own nets
 #   and asks for that figure. Five nets bring {glue:text}`ens-share-5.mean:.0f` % of the gain for half of the price.
 # - **"A way to measure confidence"** {cite}`cab420`. Yes: see [above](sec-ens-confidence). But not against what all nets
-#   share: {glue:text}`ens-unanimous-wrong.mean:.0f` % of the average's errors are unanimous, as the lecture's boot was.
+#   share: {glue:text}`ens-unanimous-wrong.mean:.0f` % of the vote's errors are unanimous, as the lecture's boot was.
 # - **Five nets vote 99.67 % of MNIST, 33 digits wrong** {cite}`schonhuth2019`. The quick profile's five dense nets vote
 #   {glue:text}`ens-digit-vote`, {glue:text}`ens-digit-member` singly. The lecture's figure is left to the full profile.
 #
@@ -1763,7 +1765,8 @@ print(
 #   ten nets gain {glue:text}`ens-gain`.
 # - Average or vote: it hardly matters. Two nets bring about half of what ten bring.
 # - Disagreement measures confidence, except for what all members share.
-# - Average answers, not weights. Calibrate last. Compare on the same pictures, pair by pair.
+# - Average answers, not weights. If you calibrate, do it after averaging, and measure whether it matters. Compare on the
+#   same pictures, pair by pair.
 # - A seed fixes the draws and not the sums. What a number has to survive is another seed.
 #
 # **Further reading.** {cite:t}`hansen1990` and {cite:t}`krogh1994` began it; {cite:t}`lakshminarayanan2017` made

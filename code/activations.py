@@ -367,8 +367,8 @@ for layer, low in ((10, 0.8), (50, 0.97)):
 # %% [markdown]
 # After ten layers two unrelated inputs have a cosine of {glue:text}`act-cosine-10` (the formula says
 # {glue:text}`act-cosine-10-predicted.mean:.2f`), after fifty {glue:text}`act-cosine-50`
-# ({glue:text}`act-cosine-50-predicted.mean:.3f`). The norms of signal and gradient are healthy all the while. So when a
-# very deep plain ReLU net fails, blame the {term}`collapse <correlation collapse>` of its inputs, not vanished
+# ({glue:text}`act-cosine-50-predicted.mean:.3f`). With He's weights the norms of signal and gradient [stay where they
+# are](initialisation.md) all the while. So when a very deep plain ReLU net fails, blame the {term}`collapse <correlation collapse>` of its inputs, not vanished
 # gradients alone.
 #
 # (sec-act-disguise)=
@@ -396,7 +396,7 @@ calipers.record(
 # Now use it on a whole net. Turned round, it says $\tanh(u) = 2\sigma(2u) - 1$. Take any tanh net with weights $W_\ell$
 # and biases $b_\ell$, and write every hidden output as $a_\ell = 2 s_\ell - 1$, where $s_\ell = \sigma(2 z_\ell)$. The
 # next layer sees $W_{\ell+1} a_\ell + b_{\ell+1} = 2 W_{\ell+1} s_\ell + (b_{\ell+1} - W_{\ell+1} 1)$, where $1$ is the
-# vector of ones, so the weights double because $a$ is twice as long as $s$, and double once more because sigmoid wants
+# vector of ones, so the weights double because $a$ moves twice as far as $s$, and double once more because sigmoid wants
 # $2z$. So a sigmoid net with the weights $V_\ell$ and biases $c_\ell$,
 #
 # $$ \begin{aligned}
@@ -1207,7 +1207,7 @@ calipers.show(
 # cannot train deep nets" is a statement about a starting point. {cite:t}`xu2016` made much the same point by rescaling the
 # function instead of the weights.
 #
-# But in each column both nets start as the *same function*, and tanh ends higher, on the right by
+# But the two nets of a column start as the *same function*, and on the right tanh ends higher, by
 # {glue:text}`act-deep-tanh-accuracy.difference:.1f` ± {glue:text}`act-deep-tanh-accuracy.noise:.1f` points
 # ({glue:text}`act-deep-tanh-accuracy.verdict`). Why? Because gradient descent depends on the coordinates. The map
 # {eq}`eq-act-rescale` stretches the weights and ties each bias to its weights; a step along the gradient in one set of
@@ -1337,8 +1337,7 @@ calipers.show(
 # large.
 #
 # **Does death cost anything?** At Adam's 0.03 {glue:text}`act-dead-half` of the first layer are dead, and the net still
-# reads {glue:text}`act-dead-accuracy` of the test digits, less than at ordinary rates. But is it death that costs, or
-# the large rate? Leaky units cannot die: give them the same rate and the same start. And let the rate fall to zero this
+# reads {glue:text}`act-dead-accuracy` of the test digits. But is it death that costs, or the large rate? Leaky units cannot die: give them the same rate and the same start. And let the rate fall to zero this
 # time, so that both nets come to rest and their accuracies do not jump about.
 
 # %%
@@ -1373,8 +1372,7 @@ for kind in ("relu", "leaky"):
 # With {glue:text}`act-rest-dead` of its first layer dead the ReLU net reads {glue:text}`act-rest-relu-accuracy`; the
 # leaky net, which lost nobody, has {glue:text}`act-rest-leaky-accuracy.difference:.2f` ±
 # {glue:text}`act-rest-leaky-accuracy.noise:.2f` points against it ({glue:text}`act-rest-leaky-accuracy.verdict`). So
-# the loss of most of a layer costs little, and perhaps nothing. What costs is a large rate that stays large. **Dead is
-# not very bad,** until hardly anybody is left.
+# the loss of most of a layer costs little, and perhaps nothing. **Dead is not very bad,** until hardly anybody is left.
 #
 # The other cause is the bias. One that starts well below zero leaves a unit silent on all data before the first step.
 # We try several with SGD at 0.1, and a special case: standardised digits with a bias of −1.75.
@@ -1626,17 +1624,17 @@ axis.set(xlabel="passes over the digits", ylabel="test accuracy (%)", ylim=(0, 1
 axis.legend(loc="lower right")
 calipers.show(
     alt="Test accuracy of the convolutional net against passes over the digits, with bands over the "
-    "seeds. tanh jumps above 90 % in the first pass; sigmoid is a pass behind, and "
+    "seeds. tanh jumps up in the first pass; sigmoid is a pass behind, and "
     f"it ends at {conv['sigmoid'].mean:.1f} % against {conv['tanh'].mean:.1f} %."
 )
 
 
 # %% [markdown]
-# Sigmoid needs {glue:text}`act-conv-sigmoid-passes` to {given}`80 %`, tanh {glue:text}`act-conv-tanh-passes`: not a bit faster,
+# Sigmoid needs {glue:text}`act-conv-sigmoid-passes` to {given}`80 %`, tanh {glue:text}`act-conv-tanh-passes`: not "a bit" faster but
 # {glue:text}`act-conv-speedup.mean:.1f` times as fast. At the end of this short training the accuracies are
 # {glue:text}`act-conv-sigmoid-accuracy` and {glue:text}`act-conv-tanh-accuracy`, which is not near-identical either.
 #
-# The lecture trained for hundreds of times as many steps, which gives the sigmoid time to catch up. The full profile gives
+# The lecture trained for about a thousand times as many steps, which gives the sigmoid time to catch up. The full profile gives
 # it more: ten passes over 50,000 digits with the lecture's optimiser, plain gradient descent at 0.1 in batches of ten.
 
 # %%
@@ -1767,7 +1765,7 @@ calipers.record(
 # it is a lost afternoon. And, as we saw, the slope at 0 is the backend's choice.
 #
 # **SELU without its partners.** SELU promises that mean 0 and variance 1 come back by themselves {cite}`klambauer2017`.
-# It does not promise it for any weights or any dropout. Send random inputs through 30 layers of 200.
+# It does not promise it for any weights or any {term}`dropout`. Send random inputs through 30 layers of 200.
 
 # %%
 def selu_walk(seed, variance=1.0, factor=1.0, dropout=None):
@@ -2004,7 +2002,7 @@ assert not np.allclose(guide.forward(x), plain.forward(x), atol=1e-2)
 # ```{exercise} The rescue of a convolutional net
 # :label: ex-act-conv-rescue
 #
-# Check that `translate` also works for the convolutional net, as we used it above. Why does max pooling not get in
+# Check that `translate`, which we used on dense nets, also works for the convolutional net. Why does max pooling not get in
 # the way? What is $W1$ for a convolution without padding, and what would go wrong with zero padding?
 # ```
 #
@@ -2087,9 +2085,9 @@ class Penalised(DenseNet):
         return part * value, part * slope
 
 
-count = calipers.choose(smoke=100, quick=2_000, full=40_000)
+count = len(x_train) * 4 // 5
 x_some, y_some = x_train[:count], y_train[:count]
-x_val, y_val = x_train[-(len(x_train) // 5) :], y_train[-(len(x_train) // 5) :]
+x_val, y_val = x_train[count:], y_train[count:]
 
 
 def run(build, rate, seed):

@@ -182,9 +182,9 @@ x_train.shape, x_val.shape, x_test.shape
 # ## The same sums along the other axis
 #
 # **What if we normalise each example over its units, instead of each unit over its examples?** Then nothing depends on the
-# batch. This is {term}`layer normalisation` {cite}`ba2016`. All the formulas above hold with the sums taken over the units of
-# one example; there is no running average and no second mode. In code it is one other value of `axis`. (Group normalisation
-# {cite}`wu2018group` does this with groups of channels.)
+# batch. This is {term}`layer normalisation` {cite}`ba2016`. Equations {eq}`eq-bn-statistics` to {eq}`eq-bn-backward` hold with the sums
+# taken over the units of one example ($\gamma$ and $\beta$ still collect their gradients over the batch); there is no running
+# average and no second mode. In code it is one other value of `axis`. (Group normalisation {cite}`wu2018group` does this with groups of channels.)
 #
 # (sec-bn-scratch)=
 # ## From scratch in NumPy
@@ -646,7 +646,7 @@ calipers.show(
 )
 
 # %% [markdown]
-# The plain net trains from {glue:text}`bn-map-plain` of the 30 settings: nearly all of them have He's own gain. At half of it the signal shrinks by
+# The plain net trains from {glue:text}`bn-map-plain` of the 30 settings, near He's own gain. At half of that the signal shrinks by
 # $2^{10}$ on its way up, at twice it grows as much. With batch normalisation {glue:text}`bn-map-batch` settings train.
 #
 # Look at the *shape* of the lit band. It runs along the diagonal: the smaller the weights, the smaller the rate that they
@@ -727,7 +727,7 @@ calipers.show_interactive(
     alt="The loss of the plain net and of the one with batch normalisation over the steps. Two "
     "sliders choose the learning rate and the initial gain. The plain curve is flat at low gain, "
     "falls only at gain 1 and soon leaves the picture at high gain; the other falls nearly "
-    "everywhere, fastest where the rate is about a quarter of the squared gain.",
+    "everywhere, fastest where a larger gain goes with a larger rate.",
 )
 
 # %% [markdown]
@@ -842,12 +842,12 @@ calipers.show(
 # normalisation. In the plain net at the same rate, so healthy at birth, {glue:text}`bn-late-apart-plain` are.
 #
 # But the fair comparison has a third curve. At a *quarter of the rate* the plain net has {glue:text}`bn-late-apart-plain-slow` of unstable
-# steps. A good initialiser does not guarantee stable gradients for good; a moderate rate keeps them stable too. What batch
-# normalisation buys is the larger rate.
+# steps. A good initialiser does not guarantee stable gradients for good; a moderate rate can keep them stable, too. What
+# batch normalisation buys is the larger rate.
 #
 # An earlier draft measured the *mean* distance instead, and once found no difference. The reason was the instrument: where a plain net had
 # burst, it divided nothing by nothing and reported a perfect one. Nets that burst also make seeds differ, so this experiment, alone
-# on the page, has twice as many.
+# on the page, has six.
 #
 # (sec-bn-place)=
 # ### Before or after, every layer or every second
@@ -952,10 +952,10 @@ calipers.show(
 # | after every second | {glue:text}`bn-place-after-every-second` | {glue:text}`bn-place-after-every-second.difference:.2f` ± {glue:text}`bn-place-after-every-second.noise:.2f` | nowhere | {glue:text}`bn-place-after-every-second.verdict` |
 #
 # The number after ± in the third column is the noise: half of the 95 % interval of the mean difference, taken seed by seed
-# {cite}`student1908`. Normalising helps, whether before every ReLU or after. Between these two we would not decide by the table: with 300 steps in
-# place of {glue:text}`bn-place-steps` three seeds could not tell them apart. Half as many layers give most of the gain, if they stand
-# before their ReLU. Put at the end of every block of two, after the block's last ReLU, batch normalisation did
-# nothing for us; we have not looked for the reason. All this is eight dense layers on digits. Try it on *your* net.
+# {cite}`student1908`. Normalising helps, whether before every ReLU or after. Between these two we would not decide by the table: three seeds
+# could not tell them apart in a draft with fewer steps. Half as many layers give most of the gain, if they stand
+# before their ReLU. Put at the end of every block of two, after the block's last ReLU, batch normalisation gave
+# us no gain that we could measure; we have not looked for the reason. All this is eight dense layers on digits. Try it on *your* net.
 #
 # **Does it train faster?** Count the steps until the loss, averaged over the last 20 batches, falls below half a nat, each net at its own
 # best rate.

@@ -546,8 +546,9 @@ def random_parameters(rng, sizes):
 #
 # How small should $h$ be? By Taylor's series the error of this formula shrinks like $h^2$. But a loss near 2 is stored with a
 # relative error of about $10^{-16}$, and dividing by $2h$ magnifies that: the smaller $h$, the worse. Let us look. The net is
-# 784-64-10, drawn anew for every seed; the batch has eight images, and we compare 20 entries of each of its four arrays at random biases. (With biases of zero, a
-# net can sit exactly on a ReLU's kink, where moving up and down gives half the slope.)
+# 784-64-10, drawn anew for every {term}`seed`, with random biases. The batch has eight images, and we compare 20 entries of the
+# gradient of each of the net's four arrays. (With biases of zero, a net can sit exactly on a ReLU's kink, where moving up and
+# down gives half the slope.)
 
 # %%
 def difference_quotients(parameters, entries, x, labels, step):
@@ -991,8 +992,8 @@ if calipers.profile() != "full":
 # (sec-first-temperature)=
 # ### How sure is it, and how sure should it be?
 #
-# The validation loss rises while the accuracy hardly falls. How can that be? The loss does not only count errors; it asks how sure
-# the net was. After the last epoch it gives its favourite class a probability of {glue:text}`first-confidence` on average, and is
+# A loss can rise though the net makes no more mistakes than before. How can that be? It does not only count errors; it asks how
+# sure the net was. After the last epoch it gives its favourite class a probability of {glue:text}`first-confidence` on average, and is
 # right {glue:text}`first-confidence-accuracy` of the time. It is too sure by {glue:text}`first-overconfidence`, and a confident error
 # is what the logarithm punishes most. The temperature of equation {eq}`eq-first-softmax` mends this without changing a single
 # answer, since it leaves the order of the classes alone. The best temperature on the validation images is
@@ -1314,9 +1315,10 @@ calipers.record(
 #
 # ### The softmax twice
 #
-# The last layer takes a softmax, and the loss, told `from_logits=True`, takes another. Or it is left out in the layer, and the loss is told
-# nothing. Keras on TensorFlow notices the first case, takes the logits from before the softmax and warns; on JAX it does as it is
-# told. So let us build the mistake by hand, where it is the same everywhere. The second softmax gets probabilities $p_k$ for logits, numbers between 0 and 1. Its
+# The last layer takes a softmax, and the loss, told `from_logits=True`, takes another. (The opposite slip takes none: no softmax in
+# the layer, and a loss that is told nothing and so expects probabilities.) Keras on TensorFlow notices the softmax taken twice, takes
+# the logits from before the first one and warns; on JAX it does as it is told. So let us build the mistake by hand, where it is the
+# same everywhere. The second softmax gets probabilities $p_k$ for logits, numbers between 0 and 1. Its
 # best case is $p_y = 1$ and nine zeros, so that the loss cannot fall below
 #
 # $$ -\log \frac{e^1}{e^1 + 9 e^0} = \log\Bigl(1 + \frac{9}{e}\Bigr) = 1.461\ldots $$ (eq-first-floor)
@@ -1326,8 +1328,9 @@ calipers.record(
 # ### "Squared error cannot classify"
 #
 # It is often said that classification needs the cross-entropy, and shown by swapping the loss and keeping the rest. The
-# squared error $\frac{1}{10} \sum_k (p_k - t_k)^2$ has much smaller slopes: each $p_k - t_k$ is divided by ten, and is multiplied
-# by $p_k$ and such on its way through the softmax. So it needs a larger learning rate. A fair contest gives each loss its own.
+# squared error $\frac{1}{10} \sum_k (p_k - t_k)^2$ has much smaller slopes: each $p_k - t_k$ is divided by ten, and shrinks
+# once more on its way through the softmax, whose slopes are at most ¼. So it needs a larger learning rate. A fair contest gives
+# each loss its own.
 #
 # We train 784-32-10 on {glue:text}`first-rival-examples` images by all three losses from each of five learning rates, which
 # fall to zero in twelve stairs to quieten the noise.
@@ -1440,8 +1443,7 @@ axis.legend(fontsize=11)
 peaks = ", ".join(f"{name} at {rate:g}" for name, rate in chosen_rate.items())
 calipers.show(
     alt="Validation accuracy of three losses against the learning rate, with bands over the seeds. "
-    f"Each curve is a hill, and their tops lie at different rates: {peaks}. Too large a rate "
-    "ruins the cross-entropy first."
+    f"Each curve is a hill, and their tops lie at different rates: {peaks}."
 )
 
 # %% [markdown]
@@ -1455,8 +1457,8 @@ calipers.show(
 #
 # And the softmax taken twice? At its own rate of {glue:text}`first-rival-softmax-twice-rate.mean:g` it reaches
 # {glue:text}`first-rival-softmax-twice-own`, against the cross-entropy {glue:text}`first-rival-softmax-twice-own.difference:.2f` ±
-# {glue:text}`first-rival-softmax-twice-own.noise:.2f` points: {glue:text}`first-rival-softmax-twice-own.verdict`, since its seeds
-# scatter so widely. What it does is learn, more or less, without a word of complaint. Only the loss gives it away. It stands at
+# {glue:text}`first-rival-softmax-twice-own.noise:.2f` points: {glue:text}`first-rival-softmax-twice-own.verdict`. (Its seeds
+# scatter widely.) What it does is learn, more or less, without a word of complaint. Only the loss gives it away. It stands at
 # {glue:text}`first-softmax-twice-loss`, above its floor of 1.461. **If a ten-class loss will not fall below 1.46, look for a second
 # softmax.**
 #
@@ -1694,7 +1696,8 @@ for j in range(5):
 # ````
 #
 # It sees (a) and (b), but (b) not in a batch of one, where sum and mean agree. It cannot see (c): the gradient is right, for
-# another loss; only the learning rate is now {given}`64 times` too large. Nor (d): the gradient of a poor net is still its gradient. The
+# another loss; only the learning rate is now too large by the batch's size, {given}`64 times` in a batch of 64. Nor (d): the
+# gradient of a poor net is still its gradient. The
 # check asks whether the gradient belongs to the loss, not whether the loss is the one that you wanted.
 
 # %%

@@ -600,8 +600,8 @@ calipers.show_interactive(
 
 # %% [markdown]
 # Try three things. **ReLU**: at 1.3 and at 2 both lines tilt, at √2 both are level. A straight line on this scale is
-# a power of the depth, and a gain a tenth too small costs a decade in thirty layers. **Tanh**: the blue line never runs away,
-# because tanh is bounded; at 5/3, which some libraries offer as tanh's gain, the red one climbs. **Logistic**: no gain helps.
+# a power of the depth, and a gain a tenth too small costs more than a decade in thirty layers. **Tanh**: the blue line never runs away,
+# because tanh is bounded; at 5/3, which some libraries offer as tanh's gain, the red one climbs. **Logistic**: no gain on the slider helps.
 # The blue line is level wherever you turn, and the red one is gone.
 
 # %%
@@ -726,8 +726,9 @@ calipers.show(
 # %% [markdown]
 # After fifty layers the activations have mean {glue:text}`init-selu-mean` and standard deviation {glue:text}`init-selu-sd`. Nor is
 # that mere conservation: raw pixels come out of the first layer with {glue:text}`init-selu-raw-first`, and after fifty with
-# {glue:text}`init-selu-raw-sd`. The fixed point attracts. With He's variance it is a different one, at
-# {glue:text}`init-selu-he-sd.mean:.0f` or so and rising. And the gradient? By $B$ it should grow on its way down by
+# {glue:text}`init-selu-raw-sd`. The fixed point attracts. With He's variance there is none: every layer
+# enlarges the spread, by the factor $\lambda$ once it is large, and after fifty it is
+# {glue:text}`init-selu-he-sd.mean:.0f`. And the gradient? By $B$ it should grow on its way down by
 # $1.0716^{49/2} = 5.4$; it grows by {glue:text}`init-selu-back`. "Self-normalising" speaks of the way forward.
 #
 # (sec-init-assumptions)=
@@ -832,7 +833,7 @@ for name, key, bound, title in [
 # By {eq}`eq-init-luck`, for fifty layers of 50, 200 and 800 units that is 1.12, 0.56 and 0.28. We find {glue:text}`init-luck-50.mean:.2f`,
 # {glue:text}`init-luck-200.mean:.2f` and {glue:text}`init-luck-800.mean:.2f`. And since the mean of the mean square stays where it is,
 # a few draws that are far too large are paid for by many that are too small: the logarithm's mean sinks. With 50 units a layer,
-# {glue:text}`init-luck-share.mean:.0f` % of all nets are off by a factor of three or more, nearly all of them too small, with the right
+# {glue:text}`init-luck-share.mean:.0f` % of all nets are off by a factor of three or more, most of them too small, with the right
 # variance and through nobody's fault. {cite:t}`hanin2018start` prove that what counts is the sum of the
 # reciprocal widths.
 #
@@ -1501,7 +1502,7 @@ for slug, key, bound, title in [
 #   the three variances are Keras's. As advice we tried all five pairings that can stand in a hidden layer, twenty layers deep:
 #   {glue:text}`init-pairings-kept.mean:.0f` keep the gradient within a factor of ten. The fifth is the logistic function,
 #   where the first layer's gradient is $10^{x}$ of the last one's, with $x =$ {glue:text}`init-pairing-logistic.mean:.0f`. No variance
-#   mends a slope of a quarter.
+#   short of saturation mends a slope of a quarter.
 # - **Uniform limits** {cite}`blaettchen`: $\sqrt{3/n_\text{avg}}$ and $\sqrt{6/n_\text{in}}$. Keras's draws end there to
 #   within {glue:text}`init-uniform-limit-error.mean:.3f` %. Beside them the transcript gives Glorot's *normal* variance as $1/(n_\text{in} + n_\text{out})$:
 #   half of what its own uniform limit implies. A 2 may have been lost in transcription.

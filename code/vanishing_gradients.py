@@ -10,8 +10,7 @@
 # weights saturate the units, as the lectures say, but that is not what kills the gradient. Of the three usual remedies
 # only batch normalisation rescues the net alone, to {glue:text}`vg-cell-sigmoid-normal-bn`; a new initialiser or a new
 # activation alone leave it at {glue:text}`vg-cell-sigmoid-glorot-plain` and {glue:text}`vg-cell-relu-normal-plain`. A
-# fourth, the skip connection, rescues it too, and with weights that fit it beats them all: {glue:text}`vg-skip-tanh`
-# with tanh.
+# fourth, the skip connection, rescues it too, with weights that fit it to {glue:text}`vg-skip-tanh` with tanh.
 #
 # :::{admonition} Before you start
 # :class: tip
@@ -558,12 +557,12 @@ calipers.show(
 # tenth in {glue:text}`vg-variance-growing-layers`. It *cannot* keep growing, since a number between 0 and 1 has a
 # variance of at most ¼ (dotted). And the middle panel shows where the units saturate: {glue:text}`vg-saturated-first` of
 # them in the first layer, which reads 784 pixels, and {glue:text}`vg-saturated-last` in the twentieth. Saturation is
-# there at once and does not build up. By our definition the units that ReLU has switched off count too, which is half of
-# them in every layer: as many as in the sigmoid net, in a net that nobody calls saturated. A flat half is no disease.
+# there at once and does not build up. By our definition the units that ReLU has switched off count too, which is about
+# half of them in every layer, in a net that nobody calls saturated. A flat half is no disease.
 #
 # The bottom panel is the other half of the story. It shows only that part of the variance which tells one image from
 # another. In the sigmoid net with Glorot's weights it falls by $\rho^2$ a layer until it reaches the rounding of single
-# precision, at $10^{-12}$: the top layers see nothing of the input. It falls in the nets with $\rho \approx 1$ too, if
+# precision: the top layers see nothing of the input. It falls in the nets with $\rho \approx 1$ too, if
 # slowly, and that will come back as a [trap](sec-vg-traps).
 #
 # ### Turn the knobs
@@ -646,8 +645,9 @@ calipers.show_interactive(
 
 
 # %% [markdown]
-# Straight lines on a logarithmic axis: powers. No gain levels the sigmoid at this width, not even $\sqrt{50}$, which is
-# N(0, 1): equation {eq}`eq-vg-critical` asks for wider layers. The two curves need not agree, by {eq}`eq-vg-weights`.
+# Straight lines on a logarithmic axis: powers. No gain on the slider levels the sigmoid, not even $\sqrt{50}$, which is
+# N(0, 1). By {eq}`eq-vg-critical`, with $g$ in place of $\sqrt N$, it takes a gain of $6 \sqrt\pi \approx 10.6$, and
+# N(0, 1) weights have that only in wider layers. The two curves need not agree, by {eq}`eq-vg-weights`.
 # Set ReLU and a gain of 1 at 30 layers. The gradient of the $z$ falls by 0.71 a layer on the way down, what the layer
 # reads falls by 0.71 a layer on the way up, and so their product, the weights' gradient, is *level*, and tiny
 # everywhere.
@@ -976,7 +976,7 @@ calipers.show(
 # (sec-vg-clipping)=
 # ### Clipping by norm
 #
-# The remedy for explosion is older than the other ones' fame and needs one line {cite}`pascanu2013`. If the norm of the
+# The remedy for explosion needs one line {cite}`pascanu2013`. If the norm of the
 # *whole* gradient exceeds a limit $c$, scale the whole gradient down to it:
 #
 # $$ G \leftarrow G \cdot \min\!\left(1, \frac{c}{\lVert G \rVert}\right) . $$ (eq-vg-clip)
@@ -1109,7 +1109,9 @@ for name, bound in bounds.items():
             f"vg-{name}-share",
             clips[name]["clipped"],
             "%",
-            examples=rnn_steps if name.startswith("rnn") else clip_steps,
+            examples={"linear": clip_steps, "rnn": rnn_steps, "sigmoid": depth_steps}[
+                name.removesuffix("-clipped")
+            ],
             title=f"Steps whose gradient was clipped, {name.replace('-', ' ')}",
         )
 
@@ -1129,7 +1131,7 @@ for name, bound in bounds.items():
 # Was it the gain of 1.5 that burst the linear nets? Not it alone. With a gain of 1 the first gradient has a norm of
 # {glue:text}`vg-linear-gain-one-first` instead of {glue:text}`vg-linear-same-rate-first`; and yet
 # {glue:text}`vg-linear-gain-one-diverged` diverge at this rate, after {glue:text}`vg-linear-gain-one-lasted.mean:.0f` steps on
-# average. Only from a gain of 0.8, with a first gradient of {glue:text}`vg-linear-gain-low-first`, do
+# average. At a gain of 0.8, with a first gradient of {glue:text}`vg-linear-gain-low-first`,
 # {glue:text}`vg-linear-gain-low-diverged` diverge (we had looked at 0.7 to 1 before we wrote this). A good start does not
 # protect a chain of twenty factors against steps that are too large for it.
 #
@@ -1142,7 +1144,7 @@ for name, bound in bounds.items():
 # **Which of the three popular remedies does the work?** {cite:t}`trinh2021` names initialisation, activation and batch
 # normalisation. Take all combinations, a {term}`factorial experiment`: first weights from N(0, 1), by Glorot's or by
 # He's rule; sigmoid, tanh or ReLU; with and without batch normalisation {cite}`ioffe2015`. That makes 18 cells, each a
-# net of 20 hidden layers with 50 units, trained by gradient descent with momentum 0.9 for one pass over
+# net of 20 hidden layers with 50 units, trained by gradient descent with {term}`momentum` 0.9 for one pass over
 # {glue:text}`vg-factorial-examples` digits in batches of 64.
 #
 # Batch normalisation brings each $z$ to mean 0 and variance 1 over the batch, whatever the weights. It resets the
@@ -1163,7 +1165,7 @@ for name, bound in bounds.items():
 # went from all 10,000 of them to every fourth.
 # :::
 #
-# Fifty-four nets of 20 layers would take minutes only to be set up. So we train them as *one* model. Every array of
+# Eighteen nets of 20 layers for every seed would take minutes only to be set up. So we train them as *one* model. Every array of
 # weights gets two more axes in front, one for the cell and one for the seed. `matmul` multiplies such stacks matrix by
 # matrix, so the nets run side by side and never touch. The loss is the sum over all nets, each times its own learning
 # rate; gradient descent with rate 1 on that sum is gradient descent with its own rate on each.
@@ -1507,7 +1509,7 @@ calipers.show(
 #   sigmoid with Glorot's weights and batch normalisation is {glue:text}`vg-cell-sigmoid-glorot-bn.verdict` than that
 #   ({glue:text}`vg-cell-sigmoid-glorot-bn.difference:.0f` ± {glue:text}`vg-cell-sigmoid-glorot-bn.noise:.0f` points).
 #
-# That batch normalisation does not help ReLU here is less odd than it seems: {cite:t}`yang2019` show that at the start
+# That batch normalisation brings ReLU no clear gain here is less odd than it seems: {cite:t}`yang2019` show that at the start
 # it makes the gradients of deep nets explode. And do not make a law of the last line. These nets had 200 steps. Where
 # nets are shallower, wider or trained for longer, the order may change, and the full profile trains for longer. What
 # stands is that the remedies are not three doses of one medicine.
@@ -1543,6 +1545,10 @@ for name, bound in {
         reached[name],
         "%",
         examples=test_examples,
+        compared_with={
+            "sigmoid-skip": "vg-cell-sigmoid-glorot-bn",
+            "tanh-skip": "vg-cell-tanh-glorot-bn",
+        }.get(name),
         title=f"Test accuracy, {name.replace('-', ' ')}",
         **bound,
     )
@@ -1565,7 +1571,10 @@ calipers.record(
 #
 # With scaled branches even the sigmoid trains as if it had never been a problem, and even the old net with its N(0, 1)
 # weights is rescued, by this remedy alone. On ReLU the skip connection leads batch normalisation by
-# {glue:text}`vg-skip-lead`. Unscaled, ReLU limps, at the best of the six rates that we tried. In residual nets it is
+# {glue:text}`vg-skip-lead`. On sigmoid and tanh, with Glorot's weights on both sides, the differences are
+# {glue:text}`vg-skip-sigmoid.difference:.1f` ± {glue:text}`vg-skip-sigmoid.noise:.1f` points
+# ({glue:text}`vg-skip-sigmoid.verdict`) and {glue:text}`vg-skip-tanh.difference:.1f` ±
+# {glue:text}`vg-skip-tanh.noise:.1f` ({glue:text}`vg-skip-tanh.verdict`). Unscaled, ReLU limps, at the best of the six rates that we tried. In residual nets it is
 # usually batch normalisation that holds the branches down: it shrinks them by about $\sqrt{\text{depth}}$ at the start
 # {cite}`de2020`.
 #
@@ -1585,7 +1594,7 @@ calipers.record(
 #   {glue:text}`vg-rnn-growth-two` gained over 27 steps back in time.
 # - **"Initialisation, activation and batch normalisation are the three popular remedies"** {cite}`trinh2021`. Together
 #   they take the old net from {glue:text}`vg-cell-sigmoid-normal-plain` to {glue:text}`vg-cell-relu-he-bn`: reproduced.
-#   Alone, only the third does anything here. The list lacks the fourth, which does most.
+#   Alone, only the third does anything here. The list lacks the fourth.
 
 # %%
 calipers.record(
@@ -1986,8 +1995,8 @@ assert found[50, True] < found[1, True] - 0.2 < found[50, False]
 # - N(0, 1) weights saturate, in the first layer most. Saturation is not vanishing: at about a hundred units the two
 #   cancel, beyond that the gradient explodes.
 # - Clipping by norm makes an everyday learning rate usable where gradients explode. It does nothing where they vanish.
-# - Alone, of the three popular remedies, only batch normalisation rescued 20 sigmoid layers. A scaled skip connection
-#   did best, with every activation.
+# - Alone, of the three popular remedies, only batch normalisation rescued 20 sigmoid layers. So did a scaled skip
+#   connection, which with ReLU did best of all.
 # - Healthy norms are necessary and not sufficient. Look at what tells the images apart.
 #
 # **Further reading.** {cite:t}`hochreiter1991` and {cite:t}`bengio1994` found the vanishing gradient in recurrent nets.

@@ -1192,9 +1192,9 @@ for name in ("five snapshots", "five nets"):
 # Two of five independent nets differ on {glue:text}`ens-differ-five-nets`, two of five snapshots on
 # {glue:text}`ens-differ-five-snapshots`: a net that only walks on from where it stood stays its own relative. By
 # {eq}`eq-ens-ambiguity` an average can gain no more than its members disagree by. But what an average is worth depends on
-# its members, too. A net that has not finished learning gains more from more steps than from company: here one long
-# training, or its snapshots, beats five nets for the same number of steps, and five nets of a fifth of the steps are no
-# substitute for one. In large nets, trained to the end, {cite:t}`fort2019` found that nets of different first weights
+# its members, too. A net that has not finished learning may gain more from more steps than from company. Five nets
+# against the snapshots of one long training, at the same price: {glue:text}`ens-spend-five-nets.verdict`. Five nets of a
+# fifth of the steps against one net: {glue:text}`ens-spend-five-short-nets.verdict`. In large nets, trained to the end, {cite:t}`fort2019` found that nets of different first weights
 # differ far more than those of one training.
 #
 # ### Digits: five nets vote
@@ -1754,6 +1754,10 @@ print(
 )
 
 # %% [markdown]
+# When we ran this, the student kept nothing of the gain: it stayed below a single teacher. The students of
+# {cite:t}`hinton2015` saw far more pictures. Yours can, too, since they need no labels: give it the other held-back
+# pictures, shifted copies, or more steps, and look again.
+#
 # ````{solution-end}
 # ````
 #

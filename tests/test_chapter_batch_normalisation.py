@@ -184,7 +184,7 @@ def trains(chapter, digits, norm):
     x, y, _, _ = digits
     pairs = np.array([(4.0**rate, 2.0**gain) for rate in range(-4, 2) for gain in range(-2, 3)])
     net = chapter["Net"]([784] + [50] * 10 + [10], norm, gains=pairs[:, 1])
-    chapter["train"](net, x[:10_000], y[:10_000], pairs[:, 0], 80)
+    chapter["train"](net, x[:10_000], y[:10_000], pairs[:, 0], 60)
     return int((chapter["accuracy"](net, x[-2_000:], y[-2_000:]) > 50).sum())
 
 
@@ -234,7 +234,7 @@ def placed(chapter, digits, norm, rate, noise=0.0):
     for seed in SEEDS:
         net = chapter["Net"]([784] + [64] * 8 + [10], norm, seed=seed)
         net.noise = noise
-        chapter["train"](net, x[:10_000], y[:10_000], rate, 300, seed=seed, decay=True)
+        chapter["train"](net, x[:10_000], y[:10_000], rate, 400, seed=seed, decay=True)
         reads.append(chapter["accuracy"](net, x_test, y_test)[0])
     return sample(reads)
 

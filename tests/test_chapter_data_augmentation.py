@@ -273,9 +273,15 @@ def test_answers_do_not_get_steadier_from_copies_without_a_shift(trained, plain,
     kills("aug-changed-less", share["plain"] - share["copied"])
 
 
-def test_small_turns_do_not_cost_what_half_turns_cost(trained, plain, chapter):
+def test_small_turns_cost_nothing_and_leave_6_and_9_apart(trained, plain, chapter, digits):
     spoil = lambda rng, x, y: (chapter["move"](rng, np.tile(x, (10, 1, 1)), turn=15), np.tile(y, 10))  # noqa: E731
-    kills("aug-halfturn-loss", plain[0] - trained(spoil)[0])
+    accuracy, net = trained(spoil)
+    kills("aug-halfturn-loss", plain[0] - accuracy)
+    x_test, y_test = digits[2:]
+    mixed, before = (
+        chapter["read_as"](y_test, chapter["guesses_of"](n, x_test))[[6, 9], [9, 6]].mean() for n in (net, plain[1])
+    )
+    kills("aug-halfturn-confused", mixed - before)
 
 
 def test_validation_does_not_flatter_when_the_split_comes_first(chapter, digits):

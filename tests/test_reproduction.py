@@ -36,18 +36,24 @@ def gap(record, band):
     return distance and (distance / width if width else math.inf)
 
 
+# Three values that lie close together by chance make a band too narrow: by Student's t with two degrees of freedom one
+# repetition in two thousand ends farther away than this, and the book has hundreds of numbers.
+FAR = 5
+
+
 def astray(found, expected):
     """Name the numbers that did not come back, given the records found and those reported, by id.
 
     A band holds 19 of 20 repetitions on other hardware, and the book has hundreds of bands: nobody may expect that all
-    of them hold. So one number in twenty of those with seeds may be outside, by no more than the width of its band.
+    of them hold. So one number in twenty of those with seeds may be outside, if not by more than FAR times the width of
+    its band.
     """
     bands = {id: record["band"] for id, record in expected.items() if record["band"]}
     banded = [record for record in found if record["id"] in bands]
     gaps = {record["id"]: gap(record, bands[record["id"]]) for record in banded}
     outside = {id: far for id, far in gaps.items() if far}
     allowed = sum(bool(record["seeds"]) for record in banded) / 20
-    return outside if len(outside) > allowed else {id: far for id, far in outside.items() if far > 1}
+    return outside if len(outside) > allowed else {id: far for id, far in outside.items() if far > FAR}
 
 
 def test_the_numbers_come_back_within_their_bands(records):
@@ -67,8 +73,8 @@ def test_the_numbers_come_back_within_their_bands(records):
     [
         ([0.0] * 40, []),
         ([1.5, -1.5] + [0.0] * 38, []),  # two of forty, as chance would have it
-        ([1.5, -1.5, 1.1] + [0.0] * 37, ["r0", "r1", "r2"]),  # three are too many
-        ([3.5] + [0.0] * 39, ["r0"]),  # one, but too far
+        ([1.5, -9.0, 1.1] + [0.0] * 37, ["r0", "r1", "r2"]),  # three are too many
+        ([11.5] + [0.0] * 39, ["r0"]),  # one, but too far
     ],
 )
 def test_a_number_in_twenty_may_leave_its_band_but_not_by_far(means, lost):
@@ -130,13 +136,13 @@ def test_every_answer_carries_a_bound():
 # A band wider than the effect that it guards. There the bound guards alone: three seeds scatter too much for a band.
 
 WIDE = {
-    *("act-cosine-50", "act-spread", "aug-clothes-best-gain", "aug-halfturn-six-nine", "aug-mirror-five"),
-    *("aug-rung-distorted-gain", "bn-steps-plain", "control-dense-change", "ens-forecast", "ens-gain-best"),
-    *("ens-share-2", "ens-share-5", "ens-spread-ratio", "first-best-epoch", "first-rival-gap-shared"),
-    *("head-100-100-gain", "head-1000-gain", "init-broken-corner", "init-race-epochs-unit", "init-shared-luck"),
-    *("lr-sgd-almost", "mb-bend-over-scale", "mb-noise-half-with", "mb-steps-4-over-16", "opt-tuned-gap"),
-    *("reg-rate-gain", "reg-rates-nine", "reg-small-gain", "reg-smooth-test", "reg-stop-gained"),
-    *("transfer-small-lower-lead", "vg-cell-relu-normal-bn"),
+    *("act-cosine-50", "aug-clothes-best-gain", "aug-halfturn-confused", "aug-halfturn-six-nine"),
+    *("aug-mirror-five", "bn-steps-plain", "control-dense-change", "ens-forecast", "ens-share-2"),
+    *("ens-share-5", "ens-spread-ratio", "first-best-epoch", "first-rival-gap-shared", "head-100-100-gain"),
+    *("head-1000-gain", "init-broken-corner", "init-depth-he-30", "init-shared-luck", "lr-sgd-almost"),
+    *("mb-bend-over-scale", "mb-noise-half-with", "mb-steps-4-over-16", "opt-deep-adagrad-behind"),
+    *("opt-tuned-gap", "reg-rate-gain", "reg-rates-nine", "reg-smooth-test", "reg-stop-gained"),
+    *("transfer-small-lower-lead", "transfer-small-rescue"),
 }
 
 

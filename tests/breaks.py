@@ -138,7 +138,11 @@ def chapter_of(report):
 def whole(config, reports):
     """Whether every test that breaks something has run and passed."""
     narrowed = config.option.keyword or config.option.markexpr or any("::" in name for name in config.args)
-    files = {path.stem for path in Path(__file__).parent.glob("test_*.py") if "kills(" in path.read_text("utf-8")}
+    files = {
+        path.stem
+        for path in Path(__file__).parent.glob("test_*.py")
+        if re.search(r"\bkills\b", path.read_text("utf-8"))
+    }
     ran = {Path(report.nodeid.partition("::")[0]).stem for report in reports["passed"]}
     spoilt = {Path(report.nodeid.partition("::")[0]).stem for kind in ("failed", "error", "skipped")
               for report in reports[kind]}  # fmt: skip

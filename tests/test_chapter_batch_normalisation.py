@@ -260,6 +260,21 @@ def test_shuffled_labels_leave_nothing_to_regularise(chapter, digits):
     kills("bn-few-batch", sample(reads[B]), sample(reads[""]))
 
 
+def test_without_its_normalisation_the_net_does_not_read_more_from_few_digits(chapter, digits, monkeypatch):
+    """Scale and shift alone: nothing is centred, nothing divided."""
+    x, y, x_test, y_test = digits
+    monkeypatch.setitem(chapter, "normalise", lambda z, axis: (z, np.zeros((1, 1, 1)), np.ones((1, 1, 1))))
+    monkeypatch.setitem(chapter, "normalise_backward", lambda delta, *_: delta)
+    reads = {"": [], B: []}
+    for seed in SEEDS:
+        some = np.random.default_rng([seed, 3]).permutation(10_000)[:1000]
+        for norm, rate in (("", 1 / 4), (B, 2)):
+            net = chapter["Net"]([784] + [100] * 4 + [10], norm, seed=seed)
+            chapter["train"](net, x[some], y[some], rate, 400, 50, seed, decay=True)
+            reads[norm].append(chapter["accuracy"](net, x_test, y_test)[0])
+    kills("bn-few-batch", sample(reads[B]), sample(reads[""]))
+
+
 def test_at_a_quarter_of_the_rate_the_plain_gradients_stay_together(chapter, digits):
     x, y, _, _ = digits
     apart = {}

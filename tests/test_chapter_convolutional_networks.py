@@ -306,6 +306,13 @@ def test_three_dense_layers_miss_their_figure_at_ten_times_the_rate(chapter, dig
     kills("mnist-dense-three-accuracy", chapter["accuracy"](model, x_test, y_test))
 
 
+def test_three_dense_layers_pass_their_ceiling_when_the_test_digits_leak_into_training(chapter, digits):
+    x_train, y_train, x_test, y_test = digits
+    x, y = np.concatenate([x_train, x_test]), np.concatenate([y_train, y_test])
+    model = trained(chapter, [], x, y, 5, 0.005, dense=(100, 100, 100))
+    kills("mnist-dense-three-accuracy", chapter["accuracy"](model, x_test, y_test))
+
+
 def test_one_convolution_misses_its_figure_on_few_digits(chapter, digits):
     x_train, y_train, x_test, y_test = digits
     model = trained(chapter, [20], x_train[:4_000], y_train[:4_000], 2, PEAK)

@@ -265,9 +265,9 @@ def look(chapter):
     chapter["net"] = net
     model = chapter["extractor"](net, 64)
 
-    def measure(weights=trained, shuffle=False):
+    def measure(weights=trained, shuffle=False, factor=1.0):
         net.set_weights(weights)
-        first, second = (model.predict(a.astype("float32"), batch_size=100, verbose=0) for a in (x, x_new))
+        first, second = (model.predict(factor * a.astype("float32"), batch_size=100, verbose=0) for a in (x, x_new))
         labels = np.random.default_rng(0).permutation(y) if shuffle else y
         probes = {}
         for name in ("block5", "features"):
@@ -291,6 +291,12 @@ def random(look, chapter):
 def test_random_weights_in_place_of_pretrained_ones_miss_the_bounds(right, random):
     keeps("transfer-random-loss", right["features"] - random["features"])
     kills("transfer-frozen-all", random["features"])
+
+
+def test_pixels_of_the_wrong_scale_miss_the_bounds(right, look):
+    dark = look(factor=1 / 255)
+    keeps("transfer-dark-loss", right["features"] - dark["features"])
+    kills("transfer-frozen-all", dark["features"])
 
 
 def test_only_what_was_learnt_rises_from_block_to_block(right, random):

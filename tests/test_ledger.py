@@ -46,6 +46,24 @@ def test_verdicts_are_counted_in_their_order():
     assert counted(Counter({"differs": 2, "reproduced": 3})) == "3 reproduced, 2 differs"
 
 
+@pytest.mark.parametrize(
+    ("entry", "verdict"),
+    [
+        ({"answer": {"record": "held", "verdict": "reproduced"}}, "reproduced"),
+        ({"answer": {"record": "broken", "verdict": "reproduced"}}, "not confirmed in this build"),
+        ({"answer": {"record": "smoke", "verdict": "differs"}}, "not claimed in smoke"),
+        ({"answer": {"record": "missing", "verdict": "differs"}}, "not measured yet"),
+        ({"answer": {"record": "held", "verdict": "differs", "profile": "full"}}, "not measured yet"),
+        ({"answer": {"record": "reference", "verdict": "reproduced", "profile": "full"}}, "reproduced"),
+        ({"untestable": "nobody has the machine"}, "not testable here"),
+        ({}, "not measured yet"),
+    ],
+)
+def test_a_verdict_follows_from_its_record(entry, verdict):
+    records = {"held": {"holds": True}, "broken": {"holds": False}, "smoke": {"holds": None}}
+    assert judge(entry, records, {"reference": {"holds": True}})[0] == verdict
+
+
 def test_every_answered_row_belongs_to_the_page_whose_record_answers_it():
     for entry in ENTRIES:
         if "answer" in entry and "profile" not in entry["answer"]:

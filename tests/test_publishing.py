@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -151,6 +152,22 @@ def test_notebook_is_clean(site, name):
     for address, anchor in re.findall(rf"\]\({CONFIG['html']['baseurl']}([^)#]+)#?([^)]*)\)", text):
         assert not anchor or f'id="{anchor}"' in (site / address).read_text("utf-8"), f"{address}#{anchor}"
         assert (site / address).is_file()
+
+
+def test_a_notebook_whose_set_up_is_broken_is_noticed(book, tmp_path, monkeypatch):
+    """By the test above, and by a cold run: what the first cell does not install cannot be imported."""
+    monkeypatch.setattr(notebooks, "setup_source", lambda: "# Install nothing.")
+    (tmp_path / "notebooks").mkdir()
+    broken = notebooks.notebook(ROOT / "book/first_network.md", notebooks.targets())
+    nbformat.write(broken, tmp_path / "notebooks/first_network.ipynb")
+    with pytest.raises((AssertionError, IndexError)):
+        test_notebook_is_clean(tmp_path, "first_network")
+
+
+def test_what_a_notebook_installs_has_floors_and_ceilings_and_no_pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for need in project["dependencies"] + project["optional-dependencies"]["chapters"]:
+        assert re.fullmatch(r"[\w-]+>=[\d.]+,<[\d.]+", need), need
 
 
 def test_binder_installs_the_processors_tensorflow_and_opens_pages_as_notebooks(tmp_path):

@@ -23,6 +23,13 @@ def test_every_bound_holds(records):
     assert not broken
 
 
+def test_every_page_that_reports_is_executed(records):
+    profile = next(iter(records.values()))[0]["provenance"]["profile"]
+    reporting = {path.stem for path in (ROOT / "book/results" / profile).glob("*.json")}
+    assert reporting <= set(records)
+    assert profile != "quick" or reporting == set(records)
+
+
 def test_every_chapter_reports_the_records_that_it_makes(records):
     for chapter, found in records.items():
         expected = reported(chapter, found[0]["provenance"]["profile"])
@@ -36,6 +43,7 @@ def gap(record, band):
     return distance and (distance / width if width else math.inf)
 
 
+ANSWERING = {entry["answer"]["record"] for entry in LEDGER["claims"] + LEDGER["slips"] if "answer" in entry}
 # Three values that lie close together by chance make a band too narrow: by Student's t with two degrees of freedom one
 # repetition in two thousand ends farther away than this, and the book has hundreds of numbers.
 FAR = 5
@@ -46,14 +54,18 @@ def astray(found, expected):
 
     A band holds 19 of 20 repetitions on other hardware, and the book has hundreds of bands: nobody may expect that all
     of them hold. So one number in twenty of those with seeds may be outside, if not by more than FAR times the width of
-    its band.
+    its band, or once where it answers a claim.
     """
     bands = {id: record["band"] for id, record in expected.items() if record["band"]}
     banded = [record for record in found if record["id"] in bands]
     gaps = {record["id"]: gap(record, bands[record["id"]]) for record in banded}
     outside = {id: far for id, far in gaps.items() if far}
     allowed = sum(bool(record["seeds"]) for record in banded) / 20
-    return outside if len(outside) > allowed else {id: far for id, far in outside.items() if far > FAR}
+    return (
+        outside
+        if len(outside) > allowed
+        else {id: far for id, far in outside.items() if far > (1 if id in ANSWERING else FAR)}
+    )
 
 
 def test_the_numbers_come_back_within_their_bands(records):
@@ -81,6 +93,9 @@ def test_a_number_in_twenty_may_leave_its_band_but_not_by_far(means, lost):
     found = [{"id": f"r{n}", "mean": mean, "seeds": [0, 1, 2]} for n, mean in enumerate(means)]
     expected = {record["id"]: {"band": [-1.0, 1.0]} for record in found}
     assert sorted(astray(found, expected)) == lost
+    answer = [{**found[0], "id": "mnist-dense-accuracy", "mean": 3.5}, *found[1:]]
+    bands = {**expected, "mnist-dense-accuracy": expected["r0"]}
+    assert "mnist-dense-accuracy" in astray(answer, bands), "nor what answers a claim by more than a width"
     exact = [*found, {"id": "count", "mean": 3.1, "seeds": []}]
     assert "count" in astray(exact, {**expected, "count": {"band": [2.9, 3.0]}}), "nothing random may move at all"
 

@@ -395,8 +395,8 @@ calipers.record(
 # %% [markdown]
 # Now use it on a whole net. Turned round, it says $\tanh(u) = 2\sigma(2u) - 1$. Take any tanh net with weights $W_\ell$
 # and biases $b_\ell$, and write every hidden output as $a_\ell = 2 s_\ell - 1$, where $s_\ell = \sigma(2 z_\ell)$. The
-# next layer sees $W_{\ell+1} a_\ell + b_{\ell+1} = 2 W_{\ell+1} s_\ell + (b_{\ell+1} - W_{\ell+1} 1)$, where $1$ is the
-# vector of ones, so the weights double because $a$ moves twice as far as $s$, and double once more because sigmoid wants
+# next layer sees $W_{\ell+1} a_\ell + b_{\ell+1}$, which is $2 W_{\ell+1} s_\ell$ plus
+# $b_{\ell+1} - W_{\ell+1} 1$, where $1$ is the vector of ones, so the weights double because $a$ moves twice as far as $s$, and double once more because sigmoid wants
 # $2z$. So a sigmoid net with the weights $V_\ell$ and biases $c_\ell$,
 #
 # $$ \begin{aligned}
@@ -1207,8 +1207,8 @@ calipers.show(
 # cannot train deep nets" is a statement about a starting point. {cite:t}`xu2016` made much the same point by rescaling the
 # function instead of the weights.
 #
-# But the two nets of a column start as the *same function*, and on the right tanh ends higher, by
-# {glue:text}`act-deep-tanh-accuracy.difference:.1f` ± {glue:text}`act-deep-tanh-accuracy.noise:.1f` points
+# But the two nets of a column start as the *same function*, and on the right tanh ends elsewhere, at
+# {glue:text}`act-deep-tanh-accuracy.difference:.1f` ± {glue:text}`act-deep-tanh-accuracy.noise:.1f` points from the sigmoid
 # ({glue:text}`act-deep-tanh-accuracy.verdict`). Why? Because gradient descent depends on the coordinates. The map
 # {eq}`eq-act-rescale` stretches the weights and ties each bias to its weights; a step along the gradient in one set of
 # coordinates is not one in the other. {numref}`ex-act-coordinates` makes the two walk together.
@@ -1336,7 +1336,7 @@ calipers.show(
 # Adam, {glue:text}`act-dead-small-rate.mean:.1f` % are dead. So "sometimes half" is right, when the rate is far too
 # large.
 #
-# **Does death cost anything?** At Adam's 0.03 {glue:text}`act-dead-half` of the first layer are dead, and the net still
+# **Does death cost anything?** At Adam's rate of 0.03, {glue:text}`act-dead-half` of the first layer are dead, and the net still
 # reads {glue:text}`act-dead-accuracy` of the test digits. But is it death that costs, or the large rate? Leaky units cannot die: give them the same rate and the same start. And let the rate fall to zero this
 # time, so that both nets come to rest and their accuracies do not jump about.
 
@@ -1684,7 +1684,7 @@ else:
 #   {glue:text}`act-rescued-accuracy.difference:.1f` ± {glue:text}`act-rescued-accuracy.noise:.1f` points from it.
 # - **tanh instead of sigmoid: a bit faster, near-identical results** {cite}`schonhuth2019`. In our short training
 #   {glue:text}`act-conv-speedup.mean:.1f` times as fast, and {glue:text}`act-conv-tanh-accuracy.difference:.1f` ±
-#   {glue:text}`act-conv-tanh-accuracy.noise:.1f` points better ({glue:text}`act-conv-tanh-accuracy.verdict`). The
+#   {glue:text}`act-conv-tanh-accuracy.noise:.1f` points of accuracy ({glue:text}`act-conv-tanh-accuracy.verdict`). The
 #   identity that the lecture gives as the explanation says that both *can* compute the same. It does not say that they
 #   learn alike from a usual start.
 # - **$\sigma(z) = (1 + \tanh(z/2))/2$** {cite}`schonhuth2019`: exact, equation {eq}`eq-act-identity`.

@@ -173,9 +173,9 @@ x_train.shape, x_val.shape, x_test.shape
 # {eq}`eq-bn-backward` divides by $\sigma^2$ (taking off two of $B$ directions hardly matters):
 #
 # $$ \frac{\operatorname{mean}(\delta_{\text{below}}^2)}{\operatorname{mean}(\delta_{\text{above}}^2)} = \frac{N v}{2\, \sigma^2}
-#    = \frac{\pi}{\pi - 1} , \qquad \text{a factor of } \sqrt{\frac{\pi}{\pi - 1}} \approx 1.211 \text{ a layer}. $$ (eq-bn-explosion)
+#    = \frac{\pi}{\pi - 1} . $$ (eq-bn-explosion)
 #
-# $N$ and $v$ have cancelled: no initialiser helps. The culprit is the mean. ReLU makes it positive, subtracting it removes
+# That is a factor of $\sqrt{\pi / (\pi - 1)} \approx 1.211$ a layer. $N$ and $v$ have cancelled: no initialiser helps. The culprit is the mean. ReLU makes it positive, subtracting it removes
 # spread, and dividing by the smaller spread enlarges the gradient. Without normalisation the factor is $N v / 2$, and He's
 # $v = 2/N$ makes it 1.
 #

@@ -126,19 +126,21 @@ x_train.shape, x_val.shape, x_test.shape
 # $w$ as $-w$, so $z$ is symmetric about zero, and half of its mean square is lost; on the way back half of the slopes are
 # 0 and half are 1:
 #
-# $$ \langle a^2 \rangle = \tfrac12 \langle z^2 \rangle, \qquad \langle f'^2 \rangle = \tfrac12
-#    \qquad\Longrightarrow\qquad \sigma^2 = \frac{2}{n_\text{in}} \qquad\text{(He)} . $$ (eq-init-he)
+# $$ \begin{gathered}
+#    \langle a^2 \rangle = \tfrac12 \langle z^2 \rangle, \qquad \langle f'^2 \rangle = \tfrac12 \\
+#    \Longrightarrow\qquad \sigma^2 = \frac{2}{n_\text{in}} \qquad\text{(He)} .
+#    \end{gathered} $$ (eq-init-he)
 #
 # That is the recipe of {cite:t}`he2015`. Why fan-in and not fan-out? Multiply the factors of
 # {eq}`eq-init-backward` over all layers: $\prod_l n_l / n_{l-1}$, where all widths cancel but the first and the last. So
 # either choice is off by one bounded factor, not by one factor a layer.
 #
 # Other activations take other amounts. Write $\sigma^2 = \gamma^2 / n_\text{in}$ and call $\gamma$ the {term}`gain`. If
-# the $z$ of a layer are normal with variance 1, then a layer with equally many inputs and outputs multiplies
+# the $z$ of a layer are normal with variance 1, then a layer with equally many inputs and outputs multiplies the mean squares
 #
 # $$ \begin{aligned}
-#    &\text{the mean square of } z \text{ by } \gamma^2 A, & A &= \operatorname{E} f(z)^2 , \\
-#    &\text{that of } \delta \text{ by } \gamma^2 B, & B &= \operatorname{E} f'(z)^2 .
+#    \langle z^2 \rangle &\text{ by } \gamma^2 A, & A &= \operatorname{E} f(z)^2 , \\
+#    \langle \delta^2 \rangle &\text{ by } \gamma^2 B, & B &= \operatorname{E} f'(z)^2 .
 #    \end{aligned} $$ (eq-init-gain)
 #
 # Both are one-dimensional integrals, so a grid will do.
@@ -1397,7 +1399,7 @@ calipers.record(
 # | orthogonal, gain √2 | {glue:text}`init-left-orthogonal` | – |
 # | LSUV | {glue:text}`init-left-lsuv` | {glue:text}`init-deep-lsuv` |
 #
-# Trained, LSUV against 2/n is {glue:text}`init-deep-lsuv.verdict`: {glue:text}`init-deep-lsuv.difference:.1f` ± {glue:text}`init-deep-lsuv.noise:.1f` points.
+# Trained, LSUV against 2/n: {glue:text}`init-deep-lsuv.verdict` ({glue:text}`init-deep-lsuv.difference:.1f` ± {glue:text}`init-deep-lsuv.noise:.1f` points).
 # ReLU spoils the orthogonal matrix's exactness, because it cuts off half of every vector and which half is luck again. LSUV removes the luck of the
 # way forward by construction: {glue:text}`init-left-lsuv.mean:.2f` is left, from one batch to other digits.
 #

@@ -405,7 +405,7 @@ for size, bounds in ((2, {}), (10, {"at_least": 3}), (256, {})):
 
 # %% [markdown]
 # In batches of ten, as in the book that the lecture follows, the loop takes {glue:text}`mb-loop-ratio-10.mean:.0f` times
-# as long, in batches of 256 {glue:text}`mb-loop-ratio-256.mean:.0f` times. Already in batches of two it is
+# as long; in batches of 256, {glue:text}`mb-loop-ratio-256.mean:.0f` times. Already in batches of two it is
 # {glue:text}`mb-loop-ratio-2.mean:.1f`. The reason is memory: for one example every weight is fetched to be used once,
 # and a gradient of 24,000 numbers is written out and added up. A matrix product fetches each weight once for the whole
 # batch. What Python spends on each call comes on top.
@@ -1386,7 +1386,7 @@ assert 0.7 < scale_found / (single / (full @ full)) < 1.4
 # ```{exercise} Predict a rate
 # :label: ex-mb-predict
 #
-# At batches of 16 the best rate is 1/16, and the noise scale is 48. Which rates does {eq}`eq-mb-scaling` predict for 4,
+# Suppose that at batches of 16 the best rate is 1/16, and that the noise scale is 48. Which rates does {eq}`eq-mb-scaling` predict for 4,
 # 64, 256 and 1,024? And the linear rule? Which number is the ceiling? Compare with the rates that the map chose.
 # ```
 #

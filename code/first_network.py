@@ -114,7 +114,7 @@ calipers.show(
 #
 # $$ \text{parameters} = (n + 1)\, n' , $$ (eq-first-parameters)
 #
-# so together $785 \cdot 256 + 257 \cdot 64 + 65 \cdot 10 = 200{,}960 + 16{,}448 + 650 = 218{,}058$.
+# so together $785 \cdot 256 = 200{,}960$ and $257 \cdot 64 = 16{,}448$ and $65 \cdot 10 = 650$: in all $218{,}058$.
 #
 # ## From scores to probabilities
 #
@@ -219,8 +219,10 @@ for name, guess in guesses.items():
 # With **two classes** the softmax has one number too many, since only the difference of the two scores counts. Call it
 # $z = z_1 - z_0$. Then
 #
-# $$ p_1 = \frac{e^{z_1}}{e^{z_0} + e^{z_1}} = \frac{1}{1 + e^{-z}} = \sigma(z) , \qquad
-#    L = -t \log \sigma(z) - (1 - t) \log\bigl(1 - \sigma(z)\bigr) . $$ (eq-first-sigmoid)
+# $$ \begin{aligned}
+#    p_1 &= \frac{e^{z_1}}{e^{z_0} + e^{z_1}} = \frac{1}{1 + e^{-z}} = \sigma(z) , \\
+#    L &= -t \log \sigma(z) - (1 - t) \log\bigl(1 - \sigma(z)\bigr) .
+#    \end{aligned} $$ (eq-first-sigmoid)
 #
 # The function $\sigma$ is the {term}`sigmoid`, and the loss is called {term}`binary cross-entropy`. It is the same thing with one
 # output instead of two.

@@ -89,8 +89,10 @@ x_train.shape, x_val.shape, x_test.shape
 # $a^l_i$ by $\phi'(z^l_i)$ times as much, and that changes every $z^{l+1}_j$ by $W^{l+1}_{ij}$ times as much. The chain
 # rule adds up over $j$:
 #
-# $$ \delta^l_i = \phi'(z^l_i) \sum_j W^{l+1}_{ij}\, \delta^{l+1}_j , \qquad\text{that is}\qquad
-#    \delta^l = \delta^{l+1}\, J^{l+1}, \quad J^{l+1} = W^{l+1\,\top} \operatorname{diag} \phi'(z^l) . $$ (eq-vg-back)
+# $$ \begin{aligned}
+#    \delta^l_i &= \phi'(z^l_i) \sum_j W^{l+1}_{ij}\, \delta^{l+1}_j , \qquad\text{that is}\\
+#    \delta^l &= \delta^{l+1}\, J^{l+1}, \quad J^{l+1} = W^{l+1\,\top} \operatorname{diag} \phi'(z^l) .
+#    \end{aligned} $$ (eq-vg-back)
 #
 # $J^{l+1}$ is the layer's {term}`Jacobian`: the table of the derivatives of each of its outputs by each of its inputs.
 # Apply the equation again and again, and the gradient at layer $l$ is the gradient at the top times a product of
@@ -685,7 +687,7 @@ calipers.record(
 #
 # **Does training repair it?** Train sigmoid nets (Glorot) and ReLU nets (He) of 2, 5, 10, 20 and 30 hidden layers with
 # 50 units for {glue:text}`vg-depth-steps` steps of plain gradient descent with batches of 64, and compare the gradient
-# of each layer's weights before and after. The learning rates are 1 and 0.03. On held-back digits we tried 0.3 and 1 for
+# of each layer's weights before and after (in the figure solid and dotted). The learning rates are 1 and 0.03. On held-back digits we tried 0.3 and 1 for
 # the sigmoid and 0.01, 0.03 and 0.1 for ReLU, and took one for all depths, because here only the gradients are compared.
 
 # %%
@@ -1506,7 +1508,7 @@ calipers.show(
 #   the shape in which they are usually recommended (He, ReLU, batch normalisation), read
 #   {glue:text}`vg-cell-relu-he-bn`. Without batch normalisation the same net reads {glue:text}`vg-cell-relu-he-plain`;
 #   we asked whether there is a difference, and the answer is: {glue:text}`vg-cell-relu-he-bn.verdict`. The humble
-#   sigmoid with Glorot's weights and batch normalisation is {glue:text}`vg-cell-sigmoid-glorot-bn.verdict` than that
+#   sigmoid with Glorot's weights and batch normalisation, against that: {glue:text}`vg-cell-sigmoid-glorot-bn.verdict`
 #   ({glue:text}`vg-cell-sigmoid-glorot-bn.difference:.0f` ± {glue:text}`vg-cell-sigmoid-glorot-bn.noise:.0f` points).
 #
 # That batch normalisation brings ReLU no clear gain here is less odd than it seems: {cite:t}`yang2019` show that at the start

@@ -341,8 +341,10 @@ calipers.show(
 # a pattern occurs *somewhere here* and forgets where exactly. It halves both sides of every map, so the next layer's
 # windows see twice as far, at a quarter of the cost. Other summaries of the four values $a$ of a block serve too:
 #
-# $$ p_{\max} = \max_i a_i, \qquad p_{\min} = \min_i a_i, \qquad
-#    p_{\text{avg}} = \tfrac14 \sum_i a_i, \qquad p_{L_2} = \sqrt{\tfrac14 \sum_i a_i^2} . $$ (eq-conv-pool)
+# $$ \begin{aligned}
+#    p_{\max} &= \max_i a_i, & p_{\min} &= \min_i a_i, \\
+#    p_{\text{avg}} &= \tfrac14 \sum_i a_i, & p_{L_2} &= \sqrt{\tfrac14 \sum_i a_i^2} .
+#    \end{aligned} $$ (eq-conv-pool)
 #
 # The average keeps the mean grey; {term}`L2 pooling` measures the energy of a block, whatever its sign, and lies between
 # the mean and the maximum of the magnitudes.
@@ -1267,7 +1269,7 @@ for name in heads:
     )
 
 # %% [markdown]
-# Against {glue:text}`control-conv-plain` with 100 units, 1000 units change {glue:text}`head-1000-gain` and two layers of 100
+# Against {glue:text}`control-conv-plain` with 100 units, 1000 units change {glue:text}`head-1000-gain`; two layers of 100 units change
 # {glue:text}`head-100-100-gain`. By the noise of the paired difference the verdicts are: 1000 units,
 # *{glue:text}`head-1000-accuracy.verdict`*; two layers, *{glue:text}`head-100-100-accuracy.verdict`*. Set that beside
 # what the convolutions gain on the same digits: from {glue:text}`control-dense-plain` to {glue:text}`control-conv-plain`.

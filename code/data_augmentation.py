@@ -145,8 +145,10 @@ x_train.shape, x_test.shape, pool
 # $j' = \lfloor c \rfloor$, $\alpha = r - i'$ and $\beta = c - j'$, {term}`bilinear interpolation` weights them by
 # nearness:
 #
-# $$ x'_{i,j} = (1-\alpha)(1-\beta)\, x_{i',j'} + (1-\alpha)\beta\, x_{i',j'+1}
-#    + \alpha(1-\beta)\, x_{i'+1,j'} + \alpha\beta\, x_{i'+1,j'+1} . $$ (eq-aug-bilinear)
+# $$ \begin{aligned}
+#    x'_{i,j} = {} & (1-\alpha)(1-\beta)\, x_{i',j'} + (1-\alpha)\beta\, x_{i',j'+1} \\
+#    & + \alpha(1-\beta)\, x_{i'+1,j'} + \alpha\beta\, x_{i'+1,j'+1} .
+#    \end{aligned} $$ (eq-aug-bilinear)
 #
 # Outside there is background, 0. All that distinguishes one move from another is the map of places to look at. Measured
 # from the picture's middle, a turn by $\theta$, a skew $k$ and zooms $\zeta_r, \zeta_c$ multiply by a matrix, and a shift
@@ -865,8 +867,8 @@ calipers.show(
 # mean of the ten classes; the table counts all digits alike), and for 6 and 9, which they make into each other,
 # {glue:text}`aug-halfturn-six-nine`; a 1, which stays a 1, loses {glue:text}`aug-halfturn-one`. (The bound on 6 and 9,
 # {given}`5 points`, was set for the short quick training. A full run, five times as long, found {given}`4.99 points`; there
-# it is 3, set after that.) Mirroring costs the 5
-# {glue:text}`aug-mirror-five` and the 2, the usual example, {glue:text}`aug-mirror-two`. Why? Look at what is read instead.
+# it is 3, set after that.) Mirroring costs
+# {glue:text}`aug-mirror-five` of the fives and, of the twos, the usual example, {glue:text}`aug-mirror-two`. Why? Look at what is read instead.
 # After half turns a 6 is taken for a 9, or a 9 for a 6, more often by {glue:text}`aug-halfturn-confused` of their number.
 # After mirroring a 2 and a 5 change places more often by {glue:text}`aug-mirror-confused`. Neither is all that these
 # digits lose; the rest we have not traced. An average over all digits hides this. {cite:t}`balestriero2022` found the same at scale: augmentation that helps on average can ruin single
@@ -943,8 +945,9 @@ calipers.record(
 )
 
 # %% [markdown]
-# Ours {glue:text}`aug-by-ours`, Keras's {glue:text}`aug-by-layers`: a difference of {glue:text}`aug-layers-apart`. So the
-# two are worth the same.
+# Ours {glue:text}`aug-by-ours`, Keras's {glue:text}`aug-by-layers`: a difference of
+# {glue:text}`aug-by-layers.difference:.2f` ± {glue:text}`aug-by-layers.noise:.2f` points
+# ({glue:text}`aug-by-layers.verdict`). To within a point the two are worth the same.
 #
 # The third set is a trap into which we fell. Our first version gave all three layers the *same seed*, and missed the
 # bound of a point either way. We suspected that three look-ups in a row blur the digits, and let our own function go
@@ -1013,7 +1016,7 @@ calipers.record(
 # trained with distortions read {given}`99.16 %` of the test digits, without {given}`99.45 %`. A part of the harm sits in
 # the batch normalisation, whose running statistics are those of crumpled digits. A net trained so from seed 100 read
 # {given}`99.16 %` of the held-back digits, and {given}`99.43 %` when these statistics were taken anew from digits as they
-# are. With about half the strengths, chosen there, it read {given}`99.60 %` either way after 16 rounds, and after 24
+# are. With about half the strengths, chosen there, it read {given}`99.60 %` either way in 16 rounds; in 24 rounds
 # {given}`99.44 %` before and {given}`99.64 %` after. So the full profile moves its digits more gently, for 24 rounds: the
 # more examples there are, the less an augmentation may ask of them. And in every profile the distorted net takes its
 # statistics anew. The bound has stayed.
@@ -1457,8 +1460,8 @@ for name in ("plain", "distorted"):
 #   at best. It is easy where we know a move that the world makes too.
 # - **99.23 → 99.37 % by five-fold copies, and 99.6 % by distortions.** In this profile (see [above](sec-aug-rungs))
 #   five-fold copies add {glue:text}`aug-rung-five-fold-gain` to the convolutional net and distortions
-#   {glue:text}`aug-rung-distorted-gain`. In quick that is the order of the rungs, on 1,000 digits; only the full profile
-#   is held to the figures.
+#   {glue:text}`aug-rung-distorted-gain`; the second against the first: {glue:text}`aug-rung-distorted.verdict`. Quick asks
+#   for their order, on 1,000 digits; only the full profile is held to the figures.
 # - **350,000 images**, one slide says. Five times 50,000 is {glue:text}`aug-expanded-images.mean:,.0f`; other slides of
 #   the same lecture have it right.
 # - **The lecture turns a 5 by 15 degrees.** Alone, turns by up to 15 degrees change the accuracy by

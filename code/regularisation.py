@@ -473,7 +473,7 @@ for name, make in (("sgd", keras.optimizers.SGD), ("adam", keras.optimizers.Adam
     )
 
 # %% [markdown]
-# With SGD no weight differs by more than {glue:text}`reg-decay-sgd.max:.0e`. With Adam some differ by
+# With SGD no weight differs by more than {glue:text}`reg-decay-sgd.max:.7f`. With Adam some differ by
 # {glue:text}`reg-decay-adam.mean:.2f`, and they started at 1.
 #
 # (sec-reg-bias)=
@@ -1804,8 +1804,8 @@ for size in peeks:
 #   {glue:text}`reg-drop-test.difference:+.2f` ± {glue:text}`reg-drop-test.noise:.2f`.
 # - **"$L^1$ shrinks by a constant and leaves few strong weights; $L^2$ shrinks in proportion and keeps all small"**
 #   {cite}`schonhuth2019`. Yes: {glue:text}`reg-zeros-l1.mean:.0f` % of the weights are exactly zero under $L^1$,
-#   {glue:text}`reg-zeros-l2.mean:.1f` % under $L^2$, and the largest twentieth holds {glue:text}`reg-strong-l1.mean:.0f`
-#   % of all sizes against {glue:text}`reg-strong-l2.mean:.0f` %.
+#   {glue:text}`reg-zeros-l2.mean:.1f` % under $L^2$, and of the sum of all sizes the largest twentieth holds
+#   {glue:text}`reg-strong-l1.mean:.0f` % against {glue:text}`reg-strong-l2.mean:.0f` %.
 # - **"Start at 0, then 1.0, then powers of ten, then fine"** {cite}`schonhuth2019`. It ends {glue:text}`reg-powers-lost`
 #   below the best strength.
 # - **"Dropout averages thinned networks and stops co-adaptation"** {cite}`schonhuth2019`. The average:

@@ -474,7 +474,7 @@ calipers.show(
 # reach {glue:text}`transfer-small-tuned-3-500` against {glue:text}`transfer-small-nothing-500`:
 # {glue:text}`transfer-small-tuned-3-500.verdict`; for one layer the difference is
 # {glue:text}`transfer-small-tuned-1-500.difference:.2f` ± {glue:text}`transfer-small-tuned-1-500.noise:.2f` points.
-# Small, whichever way. And kept frozen, one layer makes {glue:text}`transfer-small-frozen-1-500.difference:.2f` ±
+# Small, whichever way. And kept frozen, one layer is at {glue:text}`transfer-small-frozen-1-500.difference:.2f` ±
 # {glue:text}`transfer-small-frozen-1-500.noise:.2f` points against training from nothing:
 # {glue:text}`transfer-small-frozen-1-500.verdict`. Eight kinds of clothes are not a rich source, and these two classes
 # are no hard task. That is the first lesson about transfer: *it is not free luck*. A backbone is worth what it had to
@@ -1148,8 +1148,8 @@ calipers.show_interactive(
 )
 
 # %% [markdown]
-# A probe on the stem reads {glue:text}`transfer-probe-stem`, at block 5 {glue:text}`transfer-probe-block5`, at block 11
-# {glue:text}`transfer-probe-block11` and on the final features {glue:text}`transfer-probe-features`: a rise of
+# A probe on the stem reads {glue:text}`transfer-probe-stem`, on block 5 it reads {glue:text}`transfer-probe-block5`, on block 11
+# it is {glue:text}`transfer-probe-block11` and on the final features {glue:text}`transfer-probe-features`: a rise of
 # {glue:text}`transfer-probe-rise` from block 5 to the top. In the small case the upper layers were the ones to leave
 # behind. Here they are the best there is. Nothing is contradicted: a thousand classes of photographs need most of what
 # ten classes of photographs need, and eight kinds of clothes do not need what two others do. **How far up a net carries

@@ -1107,12 +1107,12 @@ calipers.show(
 
 
 # %% [markdown]
-# | | a single net | average of ten | |
+# | | a single net | average of ten | verdict |
 # |:--|--:|--:|:--|
-# | cross-entropy (nats) | {glue:text}`ens-cost-member` | {glue:text}`ens-cost-average` | a single net's is {glue:text}`ens-cost-member.verdict` |
-# | calibration error (points) | {glue:text}`ens-gap-member.mean:.2f` | {glue:text}`ens-gap-average.mean:.2f` | a single net's is {glue:text}`ens-gap-member.verdict` |
-# | accuracy, a tenth refused | {glue:text}`ens-keep-member` | {glue:text}`ens-keep-average` | the average's is {glue:text}`ens-keep-average.verdict` |
-# | digits taken for clothes with confidence over {given}`90 %` | {glue:text}`ens-strange-member` | {glue:text}`ens-strange-average` | a single net's is {glue:text}`ens-strange-member.verdict` |
+# | cross-entropy | {glue:text}`ens-cost-member` | {glue:text}`ens-cost-average` | single against average: {glue:text}`ens-cost-member.verdict` |
+# | calibration error (points) | {glue:text}`ens-gap-member.mean:.2f` | {glue:text}`ens-gap-average.mean:.2f` | single against average: {glue:text}`ens-gap-member.verdict` |
+# | accuracy, a tenth refused | {glue:text}`ens-keep-member` | {glue:text}`ens-keep-average` | average against single: {glue:text}`ens-keep-average.verdict` |
+# | digits taken for clothes with confidence over {given}`90 %` | {glue:text}`ens-strange-member` | {glue:text}`ens-strange-average` | single against average: {glue:text}`ens-strange-member.verdict` |
 #
 # The average's cross-entropy is lower, as {eq}`eq-ens-jensen` says it must be. It is a better measure of confidence where
 # it counts: refuse the tenth of which it is least sure, and it is right on more of the rest than a single net. And
@@ -1125,7 +1125,7 @@ calipers.show(
 # **Five nets cost five times as much as one. Is there a better way to spend it?** Or a cheaper way to get five?
 # {cite:t}`huang2017` train *one* net, let its learning rate fall to zero and jump up again, several times over, and keep
 # a {term}`snapshot <snapshot ensemble>` at the end of every cycle. We try this with small dense nets on
-# {glue:text}`ens-few` pictures of half the side, because a stack of NumPy nets trains in seconds. Prices are counted in
+# {glue:text}`ens-few.mean:,.0f` pictures of half the side, because a stack of NumPy nets trains in seconds. Prices are counted in
 # steps.
 
 # %%
@@ -1192,9 +1192,10 @@ for name in ("five snapshots", "five nets"):
 # Two of five independent nets differ on {glue:text}`ens-differ-five-nets`, two of five snapshots on
 # {glue:text}`ens-differ-five-snapshots`: a net that only walks on from where it stood stays its own relative. By
 # {eq}`eq-ens-ambiguity` an average can gain no more than its members disagree by. But what an average is worth depends on
-# its members, too. A net that has not finished learning may gain more from more steps than from company. Five nets
-# against the snapshots of one long training, at the same price: {glue:text}`ens-spend-five-nets.verdict`. Five nets of a
-# fifth of the steps against one net: {glue:text}`ens-spend-five-short-nets.verdict`. In large nets, trained to the end, {cite:t}`fort2019` found that nets of different first weights
+# its members, too. A net that has not finished learning may gain more from more steps than from company. At the same
+# price the accuracy of five nets, against that of the snapshots of one long training, is:
+# {glue:text}`ens-spend-five-nets.verdict`. That of five nets of a fifth of the steps each, against one net, is:
+# {glue:text}`ens-spend-five-short-nets.verdict`. In large nets, trained to the end, {cite:t}`fort2019` found that nets of different first weights
 # differ far more than those of one training.
 #
 # ### Digits: five nets vote
@@ -1278,7 +1279,7 @@ calipers.show(
 )
 
 # %% [markdown]
-# After {glue:text}`ens-digit-epochs` epoch(s) a net reads {glue:text}`ens-digit-member` of the test digits; five of them,
+# After {glue:text}`ens-digit-epochs` epochs a net reads {glue:text}`ens-digit-member` of the test digits; five of them,
 # voting, read {glue:text}`ens-digit-vote`, averaged {glue:text}`ens-digit-average`. This is the lecture's experiment in
 # small, with dense nets; its own, with convolutional nets, moved digits and the aim of 99.67 %, belongs to the full
 # profile.
@@ -1487,8 +1488,8 @@ calipers.record(
 
 # %% [markdown]
 # Tempered and then averaged, the ensemble is off by {glue:text}`ens-gap-before`; averaged and then tempered, by
-# {glue:text}`ens-gap-after`. The difference is {glue:text}`ens-gap-before.difference:+.2f` ±
-# {glue:text}`ens-gap-before.noise:.2f` points: {glue:text}`ens-gap-before.verdict`. How much it matters depends on how
+# {glue:text}`ens-gap-after`. The first against the second: {glue:text}`ens-gap-before.difference:+.3f` ±
+# {glue:text}`ens-gap-before.noise:.3f` points, {glue:text}`ens-gap-before.verdict`. How much it matters depends on how
 # far the members disagree. Compare that with {glue:text}`ens-gap-average` for the average as it comes.
 #
 # **The wrong error bar.** Ten nets against five, on the same 10,000 pictures. Whoever takes the binomial error for each

@@ -100,3 +100,10 @@ def test_a_number_that_is_glued_given_cited_or_the_lectures_is_none(allowed):
 
 def test_a_notebook_shows_a_given_number_as_plain_text():
     assert plain("The target is {given}`80 %`.", {}, {}, {}) == "The target is 80 %."
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_line_of_prose_begins_with_a_per_cent_sign(page):
+    """MyST takes it for a comment, and the rest of the sentence is gone."""
+    text = blanked((ROOT / "book" / f"{page}.md").read_text("utf-8"))
+    assert not re.findall(r"^\s*%.*", text, re.M)

@@ -21,7 +21,7 @@
 # little NumPy. Terms like {term}`backbone` lead to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** three quarters of an hour to read. The code has a budget of five minutes in the quick profile on two CPU cores,
-# and has not kept it yet; the full profile wants a GPU. The last line of this page says what it took.
+# which a slow machine has overrun; the full profile wants a GPU. The last line of this page says what it took.
 # :::
 
 # %%

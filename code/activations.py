@@ -26,7 +26,7 @@
 #
 # **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU
 # cores. The full one has more seeds and rates, trains all nets once more on five times as many pictures, and runs the
-# lecture's own protocol for tanh. The last line of this page says what it took.
+# lecture's own protocol for tanh; it has not been timed yet. The last line of this page says what it took.
 # :::
 
 # %%

@@ -20,8 +20,8 @@
 # **You need** the chain rule, a dense layer's forward and backward pass, and a little NumPy. Words set like
 # {term}`epoch` lead to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
-# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores.
-# The last line of this page says what it took.
+# **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores;
+# the full one has not been timed yet. The last line of this page says what it took.
 # :::
 
 # %%

@@ -21,7 +21,7 @@
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU cores; the full profile
-# trains longer and on more seeds. The last line of this page says what it took.
+# trains longer and on more seeds, and has not been timed yet. The last line of this page says what it took.
 # :::
 
 # %%

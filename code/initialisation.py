@@ -21,7 +21,7 @@
 # to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** half an hour to read. The code has a budget of {given}`65 seconds` in the quick profile on two CPU cores, and
-# longer in the full one. The last line of this page says what it took.
+# longer in the full one, which has not been timed yet. The last line of this page says what it took.
 # :::
 
 # %%

@@ -22,7 +22,7 @@
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU
-# cores. The last line of this page says what it took.
+# cores; the full one has not been timed yet. The last line of this page says what it took.
 # :::
 
 # %%

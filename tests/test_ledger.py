@@ -1,13 +1,14 @@
 """The pages of the ledger: every row answered in two columns, the filters, the status of every page."""
 
 import functools
+import json
 import re
 import shutil
 from collections import Counter
 
 import pytest
 import yaml
-from book_claims import VERDICTS, answers, counted, how_text, judge
+from book_claims import VERDICTS, answers, counted, how_text, judge, record_text, reference_records
 from book_records import commit, provenance_text
 from breaks import reported
 from conftest import ROOT, run
@@ -40,6 +41,20 @@ def test_the_commit_is_the_checkouts_and_none_where_there_is_none(tmp_path):
     found = commit(ROOT)
     assert head.startswith(found.removesuffix("-dirty")) if head else found is None
     assert commit(tmp_path) is None
+
+
+def test_a_reference_run_that_was_brought_home_shows_its_numbers(tmp_path):
+    """As `make results` writes them, with one provenance for all."""
+    folder = tmp_path / "book/results/full"
+    folder.mkdir(parents=True)
+    content = json.loads((ROOT / "book/results/quick/regularisation.json").read_text("utf-8"))
+    content["provenance"]["profile"] = "full"
+    (folder / "regularisation.json").write_text(json.dumps(content))
+    found = reference_records(tmp_path, {})
+    assert len(found) == len(content["records"]) > 0
+    for record in found.values():
+        assert record_text(record)
+        assert "; full; " in how_text(record)
 
 
 def test_verdicts_are_counted_in_their_order():

@@ -40,7 +40,8 @@ def reference_records(srcdir, records):
     found = {}
     for chapter in reference_runs(srcdir):
         content = json.loads(Path(srcdir, f"book/results/full/{chapter}.json").read_text("utf-8"))
-        found |= {record["id"]: {"docname": f"book/{chapter}", **record} for record in content["records"]}
+        shared = {"docname": f"book/{chapter}", "provenance": content["provenance"]}
+        found |= {record["id"]: {**shared, **record} for record in content["records"]}
     return found | {key: record for key, record in records.items() if record["provenance"]["profile"] == "full"}
 
 

@@ -378,8 +378,8 @@ for layer, low in ((10, 0.8), (50, 0.97)):
 # numerator and the denominator of $1 / (1 + e^{-z})$ by $e^{z/2}$,
 #
 # $$ \begin{aligned}
-#    \sigma(z) &= \frac{e^{z/2}}{e^{z/2} + e^{-z/2}}
-#    = \frac12 \cdot \frac{(e^{z/2} + e^{-z/2}) + (e^{z/2} - e^{-z/2})}{e^{z/2} + e^{-z/2}} \\
+#    \sigma(z) &= \frac{e^{z/2}}{e^{z/2} + e^{-z/2}} \\
+#    &= \frac12 \cdot \frac{(e^{z/2} + e^{-z/2}) + (e^{z/2} - e^{-z/2})}{e^{z/2} + e^{-z/2}} \\
 #    &= \frac{1 + \tanh(z/2)}{2} .
 #    \end{aligned} $$ (eq-act-identity)
 

@@ -47,8 +47,14 @@ ACTIVATIONS = ("linear", "relu", "tanh", "logistic", "selu")
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_slopes_are_what_finite_differences_say(chapter, name):
     f = chapter.get(name, np.tanh)
-    z = np.array([-5.0, -1.3, -0.2, 0.4, 1.7, 6])
+    z = np.array([-1000.0, -5, -1.3, -0.2, 0.4, 1.7, 6, 1000])
     np.testing.assert_allclose(chapter[f"{name}_slope"](z), (f(z + 1e-6) - f(z - 1e-6)) / 2e-6, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "slope"), [("linear", 1), ("relu", 0), ("tanh", 1), ("logistic", 0.25)])
+def test_slopes_at_zero_are_kerass(chapter, name, slope):
+    """Of ReLU's two Keras, too, takes the lower one."""
+    assert chapter[f"{name}_slope"](np.zeros(1)) == slope
 
 
 @pytest.mark.parametrize("shape", [(784, 100), (3, 3, 8, 16), (5, 4), (1, 1, 6, 2)])

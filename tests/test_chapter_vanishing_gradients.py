@@ -30,8 +30,10 @@ def test_activations_and_their_slopes_are_kerass_and_finite_far_out(chapter, act
     np.testing.assert_allclose(by_hand, moved, rtol=1e-5, atol=1e-8)
 
 
-def test_the_sigmoid_is_steepest_in_the_middle_by_a_quarter(chapter):
-    assert chapter["slope"](chapter["activate"](np.zeros(1), "sigmoid"), "sigmoid") == 0.25
+@pytest.mark.parametrize(("activation", "slope"), [("sigmoid", 0.25), ("tanh", 1), ("relu", 0), ("linear", 1)])
+def test_slopes_at_zero(chapter, activation, slope):
+    """The sigmoid is steepest there, by a quarter; of ReLU's two slopes we take the lower one, as Keras does."""
+    assert chapter["slope"](chapter["activate"](np.zeros(1), activation), activation) == slope
 
 
 @pytest.mark.parametrize("start", ["normal", "glorot", "he"])

@@ -1371,10 +1371,10 @@ calipers.record(
 #
 # The lecture's figure for dropout is 99.60 %: convolutions of 20 and 40 maps, two dense layers of 1000 with dropout of
 # 0.5, the training digits expanded five times by shifts of one pixel, 40 epochs. No two cores do that in a minute. The
-# full profile runs the same net on the same 250,000 digits, with Adam for 6 epochs, and is held to the lecture's figure. A
-# first full run missed it: {given}`99.51 ± 0.05 %` over five seeds. Six epochs are not forty, so the ledger leaves the claim
-# open; the bound has stayed. What the
-# quick profile can say about it stands in the table above, for a smaller net and few digits.
+# full profile runs the same net on the same 250,000 digits, with Adam for 6 epochs, and is held to the lecture's figure.
+# A first full run missed it: {given}`99.51 ± 0.05 %` over five seeds. Six epochs are not forty, so the ledger leaves the
+# claim open; the bound has stayed. What the quick profile can say about it stands in the table above, for a smaller net
+# and few digits.
 
 # %%
 def lecture_net(rate=0.5):

@@ -1997,8 +1997,8 @@ assert found[50, True] < found[1, True] - 0.2 < found[50, False]
 # - N(0, 1) weights saturate, in the first layer most. Saturation is not vanishing: at about a hundred units the two
 #   cancel, beyond that the gradient explodes.
 # - Clipping by norm makes an everyday learning rate usable where gradients explode. It does nothing where they vanish.
-# - Alone, of the three popular remedies, only batch normalisation rescued 20 sigmoid layers. So did a scaled skip
-#   connection, which with ReLU did best of all.
+# - Alone, of the three popular remedies, only batch normalisation rescued 20 sigmoid layers. A scaled skip
+#   connection did so, too, and on ReLU it led batch normalisation.
 # - Healthy norms are necessary and not sufficient. Look at what tells the images apart.
 #
 # **Further reading.** {cite:t}`hochreiter1991` and {cite:t}`bengio1994` found the vanishing gradient in recurrent nets.

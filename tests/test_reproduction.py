@@ -61,11 +61,9 @@ def astray(found, expected):
     gaps = {record["id"]: gap(record, bands[record["id"]]) for record in banded}
     outside = {id: far for id, far in gaps.items() if far}
     allowed = sum(bool(record["seeds"]) for record in banded) / 20
-    return (
-        outside
-        if len(outside) > allowed
-        else {id: far for id, far in outside.items() if far > (1 if id in ANSWERING else FAR)}
-    )
+    if len(outside) > allowed:
+        return outside
+    return {id: far for id, far in outside.items() if far > (1 if id in ANSWERING else FAR)}
 
 
 def test_the_numbers_come_back_within_their_bands(records):

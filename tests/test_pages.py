@@ -65,7 +65,7 @@ def visit(browser, book, served):
         page.on("request", lambda request: page.requested.append(request.url))
         page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: failed(page, request))
         page.goto(f"{page.home}/book/{name}.html")
         page.wait_for_load_state("load")
         page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
@@ -74,6 +74,12 @@ def visit(browser, book, served):
     yield open_page
     for context in contexts:
         context.close()
+
+
+def failed(page, request):
+    """Complain of a request that failed; one that a reload cut short (`paints_soon`) did not fail."""
+    if request.failure != "net::ERR_ABORTED":
+        page.complaints.append(f"failed: {request.url}, {request.failure}")
 
 
 def fits(page):

@@ -88,6 +88,18 @@ def test_a_fault_fails_the_build_twice_in_a_row_and_is_named(small_book, fault):
     build(small_book)
 
 
+def test_a_page_that_quotes_what_its_reference_run_lacks_fails(small_book):
+    edit(page(small_book), "It measured", "In the reference run {reference}`no-such-record`. It measured")
+    build(small_book)  # none has been made yet
+    assert "In the reference run (not run yet)." in (small_book / "_build/html/book/tiny.html").read_text()
+    results = small_book / "book/results/full/tiny.json"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text('{"records": []}')
+    done = build(small_book, check=False)
+    assert done.returncode != 0
+    assert "has no 'no-such-record'" in done.stdout + done.stderr
+
+
 def test_two_pages_with_one_label_fail(small_book):
     for name in ("one", "two"):
         page(small_book, name).write_text("(same-label)=\n# A page\n\nText.\n")

@@ -148,14 +148,43 @@ def test_a_temperature_is_found_where_it_is_known(chapter):
     np.testing.assert_allclose(chapter["tempered"](chapter["softmax"](logits), 2), honest, atol=1e-6)
 
 
-def test_moved_pictures_are_moved_and_whole(chapter):
-    x = np.zeros((50, 28, 28, 1), "float32")
-    x[:, 10:14, 12:15] = 1
+def test_values_between_pixels_are_bilinear_and_zero_outside(chapter):
+    x = np.random.default_rng(0).random((3, 28, 28)).astype("float32")
+    i, j = np.broadcast_to(np.mgrid[:28, :28].astype("float32")[:, None], (2, 3, 28, 28))
+    np.testing.assert_array_equal(chapter["between"](x, i, j), x)
+    np.testing.assert_allclose(
+        chapter["between"](x, i + 0.25, j)[:, :-1], 0.75 * x[:, :-1] + 0.25 * x[:, 1:], atol=1e-6
+    )
+    np.testing.assert_allclose(chapter["between"](x, i, j - 2)[:, :, 2:], x[:, :, :-2], atol=1e-6)
+    assert not chapter["between"](x, i, j - 2)[:, :, :1].any()
+    assert not chapter["between"](x, i + 99, j).any()
+
+
+def test_a_moved_digit_is_moved_a_little_and_none_like_another(chapter):
+    x = np.zeros((600, 28, 28, 1), "float32")  # more than two blocks
+    x[:, 10:18, 12:16] = 1
     out = chapter["moved"](x, np.random.default_rng(0))
-    assert (out.sum((1, 2, 3)) == 12).all()
-    corner = {tuple(np.argwhere(picture[..., 0])[0]) for picture in out}
-    assert len(corner) > 10
-    assert {row for row, _ in corner} <= set(range(8, 13))
+    assert out.dtype == x.dtype
+    assert len(np.unique(out, axis=0)) == 600
+    weight = out.sum((1, 2, 3))
+    middle = np.einsum("nijc,kij->kn", out, np.mgrid[:28, :28]) / weight
+    assert abs(weight.mean() / 32 - 1) < 0.05
+    assert np.abs(middle - [[13.5], [13.5]]).max() < 5
+    assert (middle.std(axis=1) > 0.5).all()
+    assert np.abs(middle.mean(axis=1) - 13.5).max() < 0.2
+
+
+def test_the_net_for_digits_is_the_recipes(chapter):
+    assert chapter["digit_net"]().count_params() == 98_066
+
+
+def test_keras_nets_one_after_the_other_say_what_each_would_say_alone(chapter):
+    x, y = np.random.default_rng(0).random((125, 28, 28, 1)).astype("float32"), np.arange(125) % 10
+    both = chapter["one_by_one"]([3, 4], x, y, 2, [x[:7], x[:5]], change=chapter["moved"])
+    assert [p.shape for p in both] == [(2, 7, 10), (2, 5, 10)]
+    (alone,) = chapter["one_by_one"]([4], x, y, 2, [x[:7]], change=chapter["moved"])
+    np.testing.assert_allclose(both[0][1], alone[0], atol=1e-5)
+    assert np.abs(both[0][0] - both[0][1]).max() > 1e-3
 
 
 def test_the_expected_maximum_where_it_is_known(chapter):
@@ -167,10 +196,11 @@ def test_a_restart_forgets_everything(chapter):
     rng = np.random.default_rng(0)
     x, y = rng.random((250, 28, 28, 1)).astype("float32"), rng.integers(10, size=250)
     layers = [keras.layers.Conv2D(2, 9, 3, activation="relu"), keras.layers.Flatten(), keras.layers.Dense(10)]
+    layers.append(keras.layers.BatchNormalization())
     model = chapter["compiled"](keras.Sequential([keras.Input((28, 28, 1)), *layers]), 250, 1)
-    kept = []
+    kept, fresh = [], model.get_weights()
     for seed in (1, 2, 1):
-        chapter["train"](model, seed, x, y, 1)
+        chapter["train"](model, fresh, seed, x, y, 1)
         kept.append([array.copy() for array in model.get_weights()])
     for first, second, again in zip(*kept, strict=True):
         np.testing.assert_allclose(first, again, atol=1e-6)

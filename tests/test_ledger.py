@@ -10,6 +10,7 @@ import pytest
 import yaml
 from book_claims import VERDICTS, answers, counted, how_text, judge, record_text, reference_records
 from book_records import commit, provenance_text
+from book_reference import NOT_RUN, quote
 from breaks import reported
 from conftest import ROOT, run
 from records import executed_chapters
@@ -55,6 +56,19 @@ def test_a_reference_run_that_was_brought_home_shows_its_numbers(tmp_path):
     for record in found.values():
         assert record_text(record)
         assert "; full; " in how_text(record)
+
+
+def test_a_page_quotes_its_reference_run_or_says_that_there_is_none(tmp_path):
+    content = json.loads((ROOT / "book/results/quick/regularisation.json").read_text("utf-8"))
+    first = content["records"][0]
+    assert quote(tmp_path, "regularisation", first["id"]) == NOT_RUN
+    folder = tmp_path / "book/results/full"
+    folder.mkdir(parents=True)
+    (folder / "regularisation.json").write_text(json.dumps(content))
+    assert quote(tmp_path, "regularisation", first["id"]) == record_text({"provenance": content["provenance"], **first})
+    assert quote(tmp_path, "regularisation", f"{first['id']}.mean:.3f") == f"{first['mean']:.3f}"
+    with pytest.raises(ValueError, match="has no 'no-such-record'"):
+        quote(tmp_path, "regularisation", "no-such-record")
 
 
 def test_verdicts_are_counted_in_their_order():

@@ -7,12 +7,17 @@ cell that installs `calipers` comes first. Where it is installed from is one set
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import jupytext
 import nbformat
 import yaml
 from scripts import ROOT, chapters
+
+sys.path.append(str(ROOT / "book" / "_ext"))
+
+from book_reference import quote
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<kind>[\w:-]+)\}[ \t]*(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.M | re.S
@@ -45,7 +50,7 @@ def targets():
     return found
 
 
-def plain(text, values, equations, known):
+def plain(text, values, equations, known, page=None):
     """Turn MyST Markdown into Markdown that Colab and Jupyter show.
 
     Parameters
@@ -57,6 +62,8 @@ def plain(text, values, equations, known):
         Numbers of the page's labelled equations.
     known : dict
         What `targets` returns.
+    page : str, optional
+        Its name, for what it quotes from its reference run.
     """
     text = LABEL.sub("", text)
     text = LINK.sub(lambda m: f"]({known[m['target']][0]})", text)
@@ -77,6 +84,8 @@ def plain(text, values, equations, known):
         if kind == "glue:text":
             key, _, spec = content.partition(":")
             return format(float(values[key]), spec) if spec else values[key]
+        if kind == "reference":
+            return quote(ROOT, page, content)
         if kind == "eq":
             return f"({equations[content]})"
         if kind == "math":
@@ -107,7 +116,7 @@ def notebook(page, known):
     for cell in result.cells:
         cell.metadata = {}
         if cell.cell_type == "markdown":
-            cell.source = plain(cell.source, values, equations, known)
+            cell.source = plain(cell.source, values, equations, known, page.stem)
     result.cells = [cell for cell in result.cells if cell.source]
     result.cells.insert(0, nbformat.v4.new_code_cell(setup_source()))
     result.metadata = {

@@ -27,6 +27,7 @@
 
 # %%
 import functools
+import json
 import math
 import time
 
@@ -35,6 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import plotly.graph_objects as go
 import scipy.signal
+from IPython.display import HTML, display
 from keras import layers
 from matplotlib.cbook import get_sample_data
 from numpy.lib.stride_tricks import sliding_window_view
@@ -154,8 +156,9 @@ def convolve_one(image, kernel):
 
 
 # %% [markdown]
-# Edit a kernel and watch its map. A 3×3 kernel can be put together from two rows of three numbers: one, $r_u$, says how
-# the weights change downwards, the other, $c_v$, how they change across, and a strength $g$ multiplies all: $K_{u,v} = g\, r_u c_v$.
+# Edit a kernel and watch its map: type any nine weights into the boxes under the figure. To begin with, a 3×3 kernel can
+# be put together from two rows of three numbers: one, $r_u$, says how the weights change downwards, the other, $c_v$, how
+# they change across, and a strength $g$ multiplies all, $K_{u,v} = g\, r_u c_v$. The sliders choose these, and fill the boxes.
 # The picture is a photograph of Grace Hopper that comes with Matplotlib.
 
 # %%
@@ -238,8 +241,52 @@ calipers.show_interactive(
     start={"across": "step"},
     alt="Three pictures side by side: a photograph of a woman with a naval cap and glasses, "
     "a 3 by 3 kernel with its nine numbers and the feature map that it makes of the "
-    "photograph. Sliders choose the weights across, the weights downwards and the strength. "
-    "A step lights up edges, a line lights up thin strokes, even weights smear.",
+    "photograph. Sliders choose the weights across, the weights downwards and the strength; nine "
+    "boxes below take any weights. A step lights up edges, a line thin strokes, even weights smear.",
+)
+
+# Nine boxes for the weights: the browser convolves, with the sum above.
+boxes = "".join(
+    f'<input type="number" step="0.1" value="{vertical[i, j]:.2f}" '
+    f'aria-label="weight in row {i + 1}, column {j + 1}">'
+    for i, j in np.ndindex(3, 3)
+)
+settings = {
+    "picture": hundredths(coarse).tolist(),
+    "rows": list(rows_of_three.values()),
+    "strengths": strengths,
+}
+script = """
+{
+  const editor = document.getElementById("kernel-editor");
+  const {picture, rows, strengths} = JSON.parse(editor.dataset.settings);
+  const boxes = [...editor.querySelectorAll("input")];
+  const figures = [...document.querySelectorAll(".interactive")].filter(
+    figure => figure.compareDocumentPosition(editor) & Node.DOCUMENT_POSITION_FOLLOWING);
+  const figure = figures.at(-1);
+  const sliders = [...figure.querySelectorAll("input[type=range]")];
+  const mapOf = kernel => Array.from({length: 62}, (_, i) => Array.from({length: 62}, (_, j) =>
+    kernel.reduce((sum, weight, n) => sum + weight * picture[i + Math.floor(n / 3)][j + n % 3], 0)));
+  editor.addEventListener("input", () => {
+    const kernel = boxes.map(box => Number(box.value));
+    const square = [kernel.slice(6), kernel.slice(3, 6), kernel.slice(0, 3)];  // first row on top
+    Plotly.restyle(figure.querySelector(".js-plotly-plot"), {z: [square, mapOf(kernel).reverse()]}, [1, 2]);
+  });
+  for (const slider of sliders) slider.addEventListener("input", () => {
+    const [across, down, strength] = sliders.map(slider => Number(slider.value));
+    boxes.forEach((box, n) => {
+      const weight = strengths[strength] * rows[down][Math.floor(n / 3)] * rows[across][n % 3];
+      box.value = Math.round(100 * weight) / 100;
+    });
+  });
+}
+"""
+style = "display: grid; grid-template-columns: repeat(3, 5rem); justify-content: center"
+display(
+    HTML(
+        f'<div id="kernel-editor" role="group" aria-label="The kernel: nine weights" style="{style}" '
+        f"data-settings='{json.dumps(settings)}'>{boxes}</div><script>{script}</script>"
+    )
 )
 
 # %% [markdown]

@@ -10,6 +10,7 @@ import re
 import threading
 from pathlib import Path
 
+import numpy as np
 import pdf
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -325,3 +326,23 @@ def test_the_script_can_be_downloaded(book, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_is_heavy(book, name):
     assert (Path(book) / "book" / f"{name}.html").stat().st_size < 1_500_000
+
+
+def test_a_kernel_that_is_typed_is_the_one_that_the_figure_shows(visit):
+    """Nine weights by keyboard: the one in the middle gives the photograph itself, one beside it the shifted one."""
+    page = visit("convolutional_networks")
+    boxes = page.locator("#kernel-editor input")
+    assert boxes.count() == 9
+    plot = page.locator(".interactive").first.locator(".js-plotly-plot")
+    shown = "plot => [0, 1, 2].map(n => Array.from(plot._fullData[n].z, row => Array.from(row)))"
+    for weight, row, column in ((1, 1, 1), (-2, 0, 2)):
+        for number in range(9):
+            boxes.nth(number).fill(str(weight) if number == 3 * row + column else "0")
+        photograph, kernel, feature_map = (np.array(z, float)[::-1] for z in plot.evaluate(shown))
+        assert kernel[row, column] == weight
+        assert np.count_nonzero(kernel) == 1
+        np.testing.assert_array_equal(feature_map, weight * photograph[row : row + 62, column : column + 62])
+    slider = page.locator(".interactive").first.locator("input[type=range]").first
+    slider.focus()
+    page.keyboard.press("Home")
+    assert [box.input_value() for box in boxes.all()] != ["0", "0", "-2", "0", "0", "0", "0", "0", "0"]

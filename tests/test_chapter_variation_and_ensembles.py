@@ -174,8 +174,10 @@ def test_a_moved_digit_is_moved_a_little_and_none_like_another(chapter):
     assert np.abs(middle.mean(axis=1) - 13.5).max() < 0.2
 
 
-def test_the_net_for_digits_is_the_recipes(chapter):
-    assert chapter["digit_net"]().count_params() == 98_066
+def test_the_net_for_digits_has_the_parameters_that_its_layers_add_up_to(chapter):
+    convolutions = 25 * 24 + 25 * 24 * 64
+    dense = 4 * 4 * 64 * 128 + 128 * 10 + 10
+    assert chapter["digit_net"]().count_params() == convolutions + dense + 4 * (24 + 64 + 128)
 
 
 def test_keras_nets_one_after_the_other_say_what_each_would_say_alone(chapter):

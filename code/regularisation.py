@@ -539,6 +539,14 @@ for number, word in ((1, "bias"), (2, "variance")):
         at_least=0.02,
         title=f"By how much the {word} falls from 4 to 256 hidden units",
     )
+for width in (1, 4, 256):
+    for number, word in ((3, "known"), (4, "new")):
+        calipers.record(
+            f"reg-{word}-{width}",
+            over(parts[:, at[width], number]),
+            "%",
+            title=f"Error on {word} digits, {width} hidden units",
+        )
 calipers.record(
     "reg-variance-rises",
     over(parts[:, at[4], 2] - parts[:, at[1], 2]),
@@ -576,7 +584,13 @@ calipers.show(
 #
 # **How do you tell which of the two ails a net, without refitting it many times?** From two errors. A net with a large
 # bias errs on its own training digits about as much as on new ones. A net with a large variance has learned its training
-# digits and errs on new ones. So look at both and treat accordingly. Patient A has four hidden units and 3,000 digits;
+# digits and errs on new ones. Of the nets above, those with one unit misread {glue:text}`reg-known-1` of their own digits and {glue:text}`reg-new-1`
+# of new ones, those with four units {glue:text}`reg-known-4` and {glue:text}`reg-new-4`, those with 256
+# {glue:text}`reg-known-256` and {glue:text}`reg-new-256`. By this rule the first suffer from bias and the last from
+# variance. Compare with the decomposition: even at 256 units the squared bias, {glue:text}`reg-bias-wide`, is larger than the
+# variance, {glue:text}`reg-variance-wide`. The word has two uses. The two errors tell whether a net has *learned its own
+# digits*; the decomposition tells whether nets *with other digits agree*, and these agree even in much of what they get
+# wrong. For choosing a treatment it is the first that counts. So look at both and treat accordingly. Patient A has four hidden units and 3,000 digits;
 # patient B 32 units and 300 digits. Each gets two treatments: four times the digits, or eight times the units.
 
 # %%
@@ -1688,7 +1702,8 @@ calipers.show_interactive(
 # **When does one stop in practice?** Wait until the accuracy has not improved for ten epochs and go back to the best
 # weights. Ten is the {term}`patience`. In Keras it is
 # `EarlyStopping(monitor="val_accuracy", patience=10, restore_best_weights=True)`. The rule by hand takes five lines, and
-# we let both read the same accuracies.
+# we let both read the same accuracies. For the callback every epoch writes its number into the weights of a tiny net, so
+# that we can see which weights are left in the end.
 
 # %%
 def patient_stop(scores, patience):
@@ -1703,25 +1718,37 @@ def patient_stop(scores, patience):
 
 
 def keras_stop(scores, **settings):
-    """The same by Keras's callback, fed by hand."""
+    """The same by Keras's callback, fed by hand, and the epoch whose weights it leaves."""
     callback = keras.callbacks.EarlyStopping("val_accuracy", mode="max", **settings)
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
     callback.set_model(model)
-    model.stop_training = False
     callback.on_train_begin()
+    model.stop_training = False
     for epoch, score in enumerate(scores):
+        model.set_weights(
+            [np.full((1, 1), epoch), np.full(1, epoch)]
+        )  # to be told apart
         callback.on_epoch_end(epoch, {"val_accuracy": score})
         if model.stop_training:
             break
-    return epoch, callback.best_epoch
+    callback.on_train_end()
+    return epoch, callback.best_epoch, int(model.get_weights()[1][0])
 
 
 ours = [patient_stop(scores, 10) for scores in curves["held"].T]
-theirs = [keras_stop(scores, patience=10) for scores in curves["held"].T]
+settings = {"patience": 10, "restore_best_weights": True}
+theirs = np.array([keras_stop(scores, **settings) for scores in curves["held"].T])
 calipers.record(
     "reg-ten-disagreements",
-    int(np.sum(np.array(ours) != np.array(theirs))),
+    int(np.sum(np.array(ours) != theirs[:, :2])),
     equals=0,
     title="Epochs in which the rule by hand and Keras's differ",
+)
+calipers.record(
+    "reg-ten-restored",
+    int(np.sum(theirs[:, 2] != theirs[:, 1])),
+    equals=0,
+    title="Trainings that Keras leaves with other weights than the best epoch's",
 )
 ended, kept = np.array(ours).T
 calipers.record(

@@ -148,10 +148,12 @@ def test_the_temperature_is_found(chapter):
 
 @pytest.mark.parametrize("patience", [1, 3, 10])
 def test_patience_is_kerass(chapter, patience):
-    chapter["model"] = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     for seed in range(20):
         scores = np.random.default_rng(seed).integers(0, 12, size=30) + np.arange(30) // 6
-        assert chapter["patient_stop"](scores, patience) == chapter["keras_stop"](scores, patience=patience)
+        ended, best, left = chapter["keras_stop"](scores, patience=patience, restore_best_weights=True)
+        assert chapter["patient_stop"](scores, patience) == (ended, best)
+        assert left == best
+        assert chapter["keras_stop"](scores, patience=patience)[2] == ended  # as it comes: the last weights
     assert chapter["patient_stop"]([1, 2, 3], patience) == (2, 2)
 
 

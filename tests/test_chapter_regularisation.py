@@ -356,13 +356,17 @@ def stopped(digits, replace=None, **given):
     digits |= {"seeds": [0], "long_epochs": 120, "watched": 5_000} | given
     found = measured_by_cell(NAME, "held cost", digits, replace, records=False)
     found = measured_by_cell(NAME, "reg-stop-gained", digits)
-    digits["model"] = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     return found | measured_by_cell(NAME, "reg-ten-lost", digits)
 
 
 def test_at_a_tenth_of_the_rate_the_end_is_as_well_calibrated(digits):
     found = stopped(digits, {"fit(net, x, y, 0.3,": "fit(net, x, y, 0.03,"})
     kills("reg-stop-end-gap", found["reg-stop-end-gap"], found["reg-stop-cost-gap"])
+
+
+def test_a_cost_that_takes_logits_for_far_surer_than_they_are_stops_too_early(digits):
+    found = stopped(digits, {"cost(logits, y_val)": "cost(20 * logits, y_val)"})
+    kills("reg-stop-gained", found["reg-stop-gained"])
 
 
 def test_a_patience_of_one_loses_what_ten_do_not(digits):

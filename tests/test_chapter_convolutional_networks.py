@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 from breaks import keeps, kills, reported
 from calipers import datasets
-from chapters import definitions, records_of, source
+from chapters import cells_of, definitions, records_of, source
 
 NAME = "convolutional_networks"
 PEAK = 0.01  # the page's, for the dense net and the convolutional one
@@ -139,6 +139,18 @@ def test_an_image_moves_by_at_most_a_pixel_and_in_all_nine_ways(chapter):
     places = np.argwhere(moved[..., 0] == 1)
     assert len(places) == 200
     assert {tuple(place) for place in places[:, 1:]} == {(10 + i, 20 + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+
+
+def test_the_recipe_is_thirty_lines_that_need_nothing_else_of_the_page(digits):
+    (cell,) = (cell for cell in cells_of(NAME) if "def recipe(" in cell)
+    assert sum(bool(line.strip()) for line in cell.splitlines()) <= 30
+    alone = {}
+    exec(cell, alone)
+    x, y, x_test, y_test = digits
+    model = alone["recipe"](x[:4000], y[:4000], epochs=1)
+    assert model.count_params() == 98_066
+    guesses = model.predict(x_test[:2000], verbose=0).argmax(axis=1)
+    assert np.mean(guesses == y_test[:2000]) > 0.8
 
 
 def test_cross_entropy_is_kerass_and_survives_huge_logits(chapter):

@@ -147,10 +147,10 @@ def test_the_recipe_is_thirty_lines_that_need_nothing_else_of_the_page(digits):
     alone = {}
     exec(cell, alone)
     x, y, x_test, y_test = digits
-    model = alone["recipe"](x[:4000], y[:4000], epochs=1)
+    model = alone["recipe"](x[:4000], y[:4000], epochs=3)
     assert model.count_params() == 98_066
     guesses = model.predict(x_test[:2000], verbose=0).argmax(axis=1)
-    assert np.mean(guesses == y_test[:2000]) > 0.8
+    assert np.mean(guesses == y_test[:2000]) > 0.9
 
 
 def test_cross_entropy_is_kerass_and_survives_huge_logits(chapter):

@@ -1126,7 +1126,7 @@ axis.set(
 )
 axis.set_xticks(sizes, sizes)
 axis.minorticks_off()
-axis.legend(loc="lower right")
+axis.legend(loc=(0.44, 0.18))
 ends = "; ".join(
     f"{names[kind]} {by_size[kind].mean[0]:.0f} % at 2 and {by_size[kind].mean[-1]:.0f} % at 64"
     for kind in small_kinds

@@ -1741,7 +1741,7 @@ axis.axhline(10, color="gray", ls=":", label="guessing")
 axis.set(
     xlabel="shift to the right (pixels)", ylabel="test accuracy (%)", ylim=(0, 102)
 )
-axis.legend(loc="upper right")
+axis.legend(loc=(0.02, 0.14))
 ends = " and ".join(
     f"{names[name]} {sample.mean[-1]:.0f} %" for name, sample in slid.items()
 )

@@ -691,7 +691,7 @@ axis.axvline(lowest.mean, color="gray", ls=":", label="lowest, mean of seeds")
 axis.set(
     xscale="log", xlabel="learning rate", ylabel="training loss (nats)", ylim=(0, 4)
 )
-axis.legend(loc="upper center", fontsize=10)
+figure.legend(loc="outside upper center", ncols=2, fontsize=10)
 calipers.show(
     alt="Training loss while the rate grows from 0.001 to 10. It starts high and hardly moves, then falls, is lowest at a "
     f"rate of about {lowest.mean:.2f} and shoots up beyond."
@@ -1042,7 +1042,7 @@ for place, name in enumerate(names):
     bar = {"color": calipers.COLOURS["sky"], "lw": 8, "alpha": 0.5}
     axis.plot([low, high], [place, place], solid_capstyle="butt", **bar)
     axis.plot(
-        sample.values, [place] * len(seeds), "o", ms=4, color=calipers.COLOURS["blue"]
+        sample.values, [place] * len(seeds), "o", ms=4, color=plt.rcParams["text.color"]
     )
     axis.plot(
         sample.mean, place, "|", ms=16, mew=3, color=calipers.COLOURS["vermilion"]

@@ -224,7 +224,10 @@ def table_row(cells, name=""):
 
 
 def draw(answered):
-    """Draw the lectures' accuracies beside ours, with the spread over seeds, as inline SVG."""
+    """Draw the lectures' accuracies beside ours, with the spread over seeds, as inline SVG.
+
+    The axis is the error's logarithm: by accuracy all rungs of MNIST would lie on one spot.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -234,12 +237,14 @@ def draw(answered):
     figures.style()
     figure, axes = plt.subplots(figsize=(4.8, 1.2 + 0.5 * len(answered)))
     for place, (claim, record) in enumerate(reversed(answered)):
-        axes.plot(claim["value"], place, "o", mfc="none", mew=2, ms=9, color=figures.COLOURS["vermilion"],
+        axes.plot(100 - claim["value"], place, "o", mfc="none", mew=2, ms=9, color=figures.COLOURS["vermilion"],
                   label="lecture" if not place else None)  # fmt: skip
-        axes.errorbar(record["mean"], place, xerr=record["sd"] or 0, fmt="D", ms=5, capsize=4,
+        axes.errorbar(100 - record["mean"], place, xerr=record["sd"] or 0, fmt="D", ms=5, capsize=4,
                       color=figures.COLOURS["blue"], label="measured, ± spread" if not place else None)  # fmt: skip
     axes.set_yticks(range(len(answered)), [claim.get("short", claim["id"]) for claim, _ in reversed(answered)])
-    axes.set(xlabel="test accuracy (%)", ylim=(-0.6, len(answered) - 0.4))
+    axes.set(xlabel="test error (%), logarithmic", xscale="log", ylim=(-0.6, len(answered) - 0.4))
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+    axes.minorticks_off()
     figure.legend(loc="outside upper center", ncols=2)
     alt = "Lecture's accuracy against ours: " + "; ".join(
         f"{claim.get('short', claim['id'])} {claim['value']:.2f} against {record_text(record)}"

@@ -21,7 +21,7 @@
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** three quarters of an hour to read. The code has a budget of four minutes in the quick profile on two CPU
-# cores. The full one, which also runs the lecture's own protocol, takes hours on them. The last line of this page says
+# cores. The full one, which also runs the lecture's own protocol, takes the better part of an hour on them. The last line of this page says
 # what this run took.
 # :::
 
@@ -1606,7 +1606,7 @@ for name, epochs in {"fashion-small": 15, "fashion-big": 30}.items():
 # The first ratio counts digits alone. The second also has the batch in it: steps of 128 use a processor better than steps
 # of ten. Both compare whole protocols. But does the lecture's need all of its sixty epochs? The reference run trains by it,
 # with one seed, looks at the test digits after every epoch, and stops the clock as soon as the lecture's figure is there.
-# That favours the lecture: our own clock runs to the end of a schedule that does not look.
+# That favours the lecture: our own clock runs to the end of a schedule that does not look, and that passes the figure.
 #
 # | rung, in the reference run | ours: seconds | the lecture's: seconds | lecture ÷ ours |
 # |:--|--:|--:|--:|
@@ -1618,6 +1618,10 @@ for name, epochs in {"fashion-small": 15, "fashion-big": 30}.items():
 #
 # For clothes the lecture gives epochs, about 15 and 30, but neither its optimiser nor its batch. The ratios in the last two
 # rows suppose what Keras takes if it is told nothing: Adam at a rate of 0.001, batches of 32.
+#
+# We had aimed at ten times faster on every rung. Of whole protocols on MNIST that holds. Against the stopped clock it does
+# not, and for clothes it does not at all: there the lecture's epochs are few, and our nets were trained to go past its
+# figures, not to meet them early.
 #
 # (sec-conv-lectures)=
 # ## What the lectures said
@@ -2029,8 +2033,8 @@ for difference in (0.3, 0.1):
 # :class: dropdown
 # ````
 #
-# The dense layer holds most of the parameters: leave it out. Then spend on kernels, and normalise. The quick profile has
-# time for one seed and a tenth of the digits, which will not do: try all of them.
+# The dense layer holds most of the parameters: leave it out. Then spend on kernels, normalise, and let the rate fall. Three
+# epochs will do; the cell prints what it reaches. (One seed: no claim.)
 
 # %%
 small = keras.Sequential([keras.Input((28, 28, 1))])
@@ -2042,11 +2046,14 @@ for filters in (10, 20):
 small.add(layers.Flatten())
 small.add(layers.Dense(10))
 assert small.count_params() < 10_000
-small_digits = calipers.choose(smoke=0, quick=6_000, full=60_000)
+small_epochs = calipers.choose(smoke=0, quick=3, full=3)  # smoke only builds the net
+batches = len(x_train) // 128
+rate = keras.optimizers.schedules.CosineDecay(0.01, 3 * batches)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-small.compile(keras.optimizers.Adam(0.003), loss)
-if small_digits:  # smoke only builds the net
-    small.fit(x_train[:small_digits], y_train[:small_digits], batch_size=64, verbose=0)
+small.compile(keras.optimizers.Adam(rate), loss, steps_per_execution=20)
+whole = x_train[: 128 * batches], y_train[: 128 * batches]
+if small_epochs:
+    small.fit(*whole, batch_size=128, epochs=small_epochs, verbose=0)
 score = accuracy(small, x_test, y_test)
 print(f"{small.count_params():,} parameters: {score:.2f} % of the test digits")
 

@@ -1470,9 +1470,8 @@ print("largest difference of a probability:", abs(twice[0] - twice[1]).max())
 
 # %% [markdown]
 # So ask three things when somebody says "reproducible". The same *bits*: same seed, same machine, same versions, and
-# operations that add in a fixed order, for which TensorFlow has a switch,
-# [`tf.config.experimental.enable_op_determinism()`](https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism),
-# at some cost in speed. The same *number within its noise*: other
+# operations that add in a fixed order, for which TensorFlow has
+# [a switch](https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism), at some cost in speed. The same *number within its noise*: other
 # seeds, other machines; this book's promise, and each of its records carries the band. The same *conclusion*: somebody
 # else's code. Only the last two are science. {cite:t}`bouthillier2021` recommend to vary everything that can vary at
 # once, the split of the data included.

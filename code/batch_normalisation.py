@@ -1275,6 +1275,7 @@ for kind in small_kinds:
         f"bn-few-{kind}-training",
         few[f"{kind} training"],
         "%",
+        examples=1_000,
         at_least=99,
         title=f"Training accuracy on 1,000 digits, {kind}",
     )

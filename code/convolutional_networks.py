@@ -61,10 +61,10 @@ fashion_epochs = calipers.choose(  # of each net; none: not run
     smoke={}, quick={}, full={"fashion-small": 12, "fashion-big": 8}
 )
 sprints = {"dense": (12_800, 1), "conv-one": (30_720, 1), "conv-two": (60_000, 1)}
-sprints_of_all = sprints | {"fashion-small": (60_000, 1), "fashion-big": (60_000, 4)}
-sprints = calipers.choose(
-    smoke={}, quick=sprints, full=sprints_of_all
-)  # pictures, epochs
+clothed = {"fashion-small": (60_000, 1), "fashion-big": (60_000, 4)}
+sprints = calipers.choose(  # pictures, epochs
+    smoke=dict.fromkeys(sprints, (256, 1)), quick=sprints, full=sprints | clothed
+)
 scratch_examples = calipers.choose(smoke=256, quick=6_400, full=12_800)
 control_examples = calipers.choose(smoke=256, quick=4_000, full=20_000)
 control_epochs = calipers.choose(smoke=1, quick=3, full=4)

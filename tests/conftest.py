@@ -58,10 +58,15 @@ def build(root, check=True, **environment):
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory):
-    """The book itself, built in place (what is executed already comes from the cache); its output folder."""
-    with FileLock(tmp_path_factory.getbasetemp().parent / "book.lock"):  # after another worker ours is a warm build
-        done = run([sys.executable, "tools/build.py"])
-    print(done.stdout)
+    """The book itself, built in place (what is executed already comes from the cache); its output folder.
+
+    Once for all workers: a second build would write style sheets and pictures anew while another worker's browser reads.
+    """
+    built = tmp_path_factory.getbasetemp().parent / f"book-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    with FileLock(f"{built}.lock"):
+        if not built.exists():
+            print(run([sys.executable, "tools/build.py"]).stdout)
+            built.touch()
     return ROOT / "_build" / "html"
 
 

@@ -60,7 +60,7 @@ def build(root, check=True, **environment):
 def book(tmp_path_factory):
     """The book itself, built in place (what is executed already comes from the cache); its output folder.
 
-    Once for all workers: a second build would write style sheets and pictures anew while another worker's browser reads.
+    Once for all workers: a second build would write style sheets anew while the browser of another worker reads them.
     """
     built = tmp_path_factory.getbasetemp().parent / f"book-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
     with FileLock(f"{built}.lock"):

@@ -584,13 +584,17 @@ calipers.show(
 #
 # **How do you tell which of the two ails a net, without refitting it many times?** From two errors. A net with a large
 # bias errs on its own training digits about as much as on new ones. A net with a large variance has learned its training
-# digits and errs on new ones. Of the nets above, those with one unit misread {glue:text}`reg-known-1` of their own digits and {glue:text}`reg-new-1`
+# digits and errs on new ones.
+#
+# Of the nets above, those with one unit misread {glue:text}`reg-known-1` of their own digits and {glue:text}`reg-new-1`
 # of new ones, those with four units {glue:text}`reg-known-4` and {glue:text}`reg-new-4`, those with 256
 # {glue:text}`reg-known-256` and {glue:text}`reg-new-256`. By this rule the first suffer from bias and the last from
 # variance. Compare with the decomposition: even at 256 units the squared bias, {glue:text}`reg-bias-wide`, is larger than the
 # variance, {glue:text}`reg-variance-wide`. The word has two uses. The two errors tell whether a net has *learned its own
 # digits*; the decomposition tells whether nets *with other digits agree*, and these agree even in much of what they get
-# wrong. For choosing a treatment it is the first that counts. So look at both and treat accordingly. Patient A has four hidden units and 3,000 digits;
+# wrong. For choosing a treatment it is the first that counts.
+#
+# So look at both and treat accordingly. Patient A has four hidden units and 3,000 digits;
 # patient B 32 units and 300 digits. Each gets two treatments: four times the digits, or eight times the units.
 
 # %%

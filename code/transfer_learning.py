@@ -645,8 +645,7 @@ table
 # %% [markdown]
 # Press a heading to sort. Accuracies are as published: those of `keras.applications` by Keras's own page {cite}`keras2026`, AlexNet's by its
 # authors on the contest of 2010 {cite}`krizhevsky2012`, those of EfficientNet-Lite0 and ConvNeXtTiny by their makers
-# {cite}`liu2020lite,liu2022`. Later nets have left the convolution behind, or scale it up, and are not in
-# `keras.applications`.
+# {cite}`liu2020lite,liu2022`.
 
 # %%
 figure, axis = plt.subplots()

@@ -1855,7 +1855,7 @@ calipers.record(
 # %% [markdown]
 # A teacher reads {glue:text}`ens-spend-one-net`, five teachers together {glue:text}`ens-spend-five-nets`, their student
 # {glue:text}`ens-student`: against a single teacher {glue:text}`ens-student.difference:+.2f` ±
-# {glue:text}`ens-student.noise:.2f` points, {glue:text}`ens-student.verdict`. Here it keeps little or nothing of their gain.
+# {glue:text}`ens-student.noise:.2f` points, {glue:text}`ens-student.verdict`. Of their gain it keeps something only where that says *higher*.
 # The students of {cite:t}`hinton2015` saw far more pictures. Yours can, too, since they need no labels: give it more
 # pictures, shifted copies, or more steps, and look again.
 #

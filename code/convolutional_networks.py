@@ -2124,9 +2124,9 @@ batches = len(x_train) // 128
 rate = keras.optimizers.schedules.CosineDecay(0.01, 3 * batches)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 small.compile(keras.optimizers.Adam(rate), loss, steps_per_execution=20)
-whole = x_train[: 128 * batches], y_train[: 128 * batches]
+known = x_train[: 128 * batches], y_train[: 128 * batches]
 if small_epochs:
-    small.fit(*whole, batch_size=128, epochs=small_epochs, verbose=0)
+    small.fit(*known, batch_size=128, epochs=small_epochs, verbose=0)
 score = accuracy(small, x_test, y_test)
 print(f"{small.count_params():,} parameters: {score:.2f} % of the test digits")
 

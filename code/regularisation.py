@@ -614,10 +614,10 @@ def patient(width, count):
 
 patients = {"a": (4, 3_000), "b": (32, 300)}
 for name, (width, count) in patients.items():
+    counts = {"untreated": count, "digits": 4 * count, "units": count}
     arms = {
-        "untreated": patient(width, count),
-        "digits": patient(width, 4 * count),
-        "units": patient(8 * width, count),
+        arm: patient(8 * width if arm == "units" else width, counts[arm])
+        for arm in counts
     }
     for arm, errors in arms.items():
         for kind, word in (("known", "training"), ("new", "validation")):
@@ -625,7 +625,7 @@ for name, (width, count) in patients.items():
                 f"reg-patient-{name}-{arm}-{kind}",
                 errors[kind],
                 "%",
-                examples=held if kind == "new" else None,
+                examples=held if kind == "new" else counts[arm],
                 title=f"Error on {word} digits, patient {name.upper()}, {arm}",
             )
     gain = {
@@ -929,6 +929,7 @@ calipers.record(
     "reg-none-known",
     chosen("l2", "known", 0),
     "%",
+    examples=few,
     title="Accuracy on the training digits, no regulariser",
 )
 calipers.record(

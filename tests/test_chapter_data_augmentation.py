@@ -296,3 +296,47 @@ def test_validation_does_not_flatter_when_the_split_comes_first(chapter, digits)
         guesses = chapter["guesses_of"](net, chapter["five_copies"](x_train[part]))
         score[name] = 100 * np.mean(guesses == np.tile(y_train[part], 5))
     kills("aug-leak", score["validation"] - score["new"])
+
+
+# Keras's layers by name. What the ramps say of a move that is known, and of the moves that Keras should have made.
+
+
+def by_us(chapter, seed, **amounts):
+    """Our own move as a layer: the two channels of a picture are moved alike."""
+
+    def layer(x, training):
+        channels = np.moveaxis(np.asarray(x), -1, 0)
+        return np.stack([chapter["move"](np.random.default_rng(seed), c, **amounts) for c in channels], axis=-1)
+
+    return layer
+
+
+def test_ramps_say_where_a_layer_looks(chapter):
+    rows, columns = chapter["displacements"](lambda x, training: np.roll(x, (-2, 3), axis=(1, 2)), 1)
+    np.testing.assert_array_equal(rows, np.full((1, 12, 12), 2))
+    np.testing.assert_array_equal(columns, np.full((1, 12, 12), -3))
+
+
+def test_a_skew_about_the_middle_does_not_shift_it(chapter):
+    _, across = chapter["displacements"](by_us(chapter, 0, skew=0.3), 100)
+    assert np.abs(across).max() > 1  # it does skew
+    kills("aug-shear-middle", np.abs(across[:, 5:7].mean(axis=(1, 2))).max())
+
+
+def test_rows_and_columns_that_draw_their_own_numbers_are_not_alike(chapter):
+    rows, columns = chapter["displacements"](by_us(chapter, 0, crumple=1.4), 100)
+    kills("aug-elastic-alike", np.corrcoef(rows.ravel(), columns.ravel())[0, 1])
+    kills("aug-elastic-deviation", rows.std())
+
+
+def test_nothing_is_lost_to_a_layer_that_crumples_as_we_do(chapter, trained):
+    accuracy = {
+        seed: trained(
+            lambda rng, x, y, seed=seed: (
+                np.concatenate([x, chapter["move"](np.random.default_rng(seed), x, crumple=1.4)]),
+                np.tile(y, 2),
+            )
+        )[0]
+        for seed in (1, 2)
+    }
+    kills("aug-crumple-lost", accuracy[1] - accuracy[2])

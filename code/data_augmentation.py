@@ -994,7 +994,7 @@ def ask(seed):
     ours = rumpled_sheet(np.random.default_rng(seed), 4.0).reshape(2, -1)
     return {
         "middle": np.abs(across[:, 5:7].mean(axis=(1, 2))).max(),
-        "alike": np.corrcoef(rows.ravel(), columns.ravel())[0, 1],
+        "alike": np.corrcoef(rows.ravel(), columns.ravel())[0, 1].round(6),
         "ours alike": np.corrcoef(ours)[0, 1],
         "deviation": rows.std(),
         "tear": np.diff(rows, axis=1).std(),

@@ -1037,15 +1037,17 @@ calipers.record(
 
 
 # %% [markdown]
-# Neither does. **`RandomShear` turns on the corner**, not on the middle. Our skew leaves the middle where it is; the layer moves it by the
-# skew times 13.5 pixels, here by up to {glue:text}`aug-shear-middle`. So it is a skew and a shift, always the same way
-# together. **`RandomElasticTransform` pushes along one diagonal.** Its displacements of rows and of columns have a
-# correlation of {glue:text}`aug-elastic-alike.mean:.2f`: with TensorFlow and JAX it draws both from one seed, and equal
-# seeds are equal numbers. That is our own trap again, in the library. (Ours correlate at
-# {glue:text}`aug-crumple-alike.mean:.2f`.) And the layer has one knob, `scale`, for two things, how far and how smooth. At its largest, and on
-# pictures of this size, a displacement deviates by {glue:text}`aug-elastic-deviation`, and neighbours differ by
-# {glue:text}`aug-elastic-tear`. Simard's noise goes farther (1.38 pixels) and tears less (0.24). All this holds for the
-# version of Keras that the last line of this page names; ask yours.
+# Neither does. **`RandomShear` skews about the corner**, not about the middle. Our skew leaves the middle where it is; the
+# layer moves it by the skew times 13.5 pixels, here by up to {glue:text}`aug-shear-middle`. So it is a skew and a shift,
+# always the same way together.
+#
+# **`RandomElasticTransform` pushes along one diagonal.** Its displacements of rows and of columns have a correlation of
+# {glue:text}`aug-elastic-alike.mean:.2f`, ours one of {glue:text}`aug-crumple-alike`. With TensorFlow and JAX it draws
+# both from one seed, and equal seeds are equal numbers: our own trap again, in the library. And it has one knob, `scale`,
+# for two things, how far and how smooth. At its largest, and on pictures of this size, a displacement deviates by
+# {glue:text}`aug-elastic-deviation`, and neighbours differ by {glue:text}`aug-elastic-tear`. Simard's noise goes farther
+# (1.38 pixels) and tears less (0.24). All this holds for the version of Keras that the last line of this page names; ask
+# yours.
 #
 # Does it matter? We give a net 1,000 digits and one moved copy of each.
 

@@ -199,15 +199,19 @@ def test_the_keras_layer_drops_values_or_maps_and_rests_at_test_time(chapter):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(maps)), maps)
 
 
-def test_shifts_make_five_of_each(chapter):
-    digits = np.zeros((1, 28, 28), "uint8")
-    digits[0, 10, 20] = 7
-    places = {tuple(np.argwhere(digit)[0]) for digit in chapter["shifted_five"](digits)}
-    assert places == {(10, 20), (11, 20), (9, 20), (10, 21), (10, 19)}
+def test_windows_move_a_digit_by_up_to_a_pixel_each_way(chapter):
+    digits = np.zeros((2, 28, 28), "uint8")
+    digits[1, 10, 20] = 7
+    moved = chapter["windows"](digits)
+    np.testing.assert_array_equal(moved[:, 1, 1], digits)
+    places = {tuple(np.argwhere(digit)[0]) for digit in moved[1].reshape(9, 28, 28)}
+    assert places == {(row, column) for row in (9, 10, 11) for column in (19, 20, 21)}
 
 
-def test_the_lectures_net_is_the_lectures(chapter):
-    assert chapter["lecture_net"](0.5).count_params() == 520 + 20_040 + 641_000 + 1_001_000 + 10_010
+def test_the_lectures_net_is_the_lectures_with_a_scale_and_a_shift_for_each_bias(chapter):
+    dense = 641_000 + 1_001_000 + 10_010
+    statistics = 2 * (20 + 40)
+    assert chapter["lecture_net"](0.5).count_params() == 500 + 2 * 20 + 20_000 + 2 * 40 + dense + statistics
 
 
 def test_peeking_leads_on_pure_luck_and_not_without_a_choice(chapter):

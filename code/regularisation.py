@@ -25,7 +25,7 @@
 # [notation](notation.md) page.
 #
 # **It takes** three quarters of an hour to read. The code has a budget of {given}`75 seconds` in the quick profile on two CPU
-# cores, and about an hour in the full one, which also trains the lecture's largest net. The last line of this page says
+# cores, and about half an hour in the full one, which also trains the lecture's largest net. The last line of this page says
 # what it took.
 # :::
 

@@ -21,7 +21,7 @@
 # [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** three quarters of an hour to read. The code has a budget of four minutes in the quick profile on two CPU
-# cores. The full one, which also runs the lecture's own protocol, takes the better part of an hour on them. The last line of this page says
+# cores. The full one, which also runs the lecture's own protocol, takes half an hour on them. The last line of this page says
 # what this run took.
 # :::
 

@@ -1104,7 +1104,7 @@ calipers.record(
 # Between the two ways of crumpling lie {glue:text}`aug-crumple-lost`. Nor is there a layer to put in its place. What Keras does have is
 # the look-up, `keras.ops.image.map_coordinates`. It reads any places you give it, and at the head of this page it agreed
 # with ours in every pixel, skew and crumple included. So write the places yourself, and let Keras look them up. And
-# **look at what a layer does before you trust its name**: two ramps suffice.
+# **look at what a layer does before you trust its name**: a picture of places suffices.
 #
 # ### Inside the model, or before it?
 #

@@ -220,6 +220,13 @@ def test_running_statistics_move_unless_the_layer_is_frozen_before_compile(chapt
     assert not chapter["moved_by"](10, trainable=False).any()
 
 
+def test_a_call_behind_resizing_trains_unless_it_is_told_not_to(tmp_path):
+    records = records_of(
+        NAME, tmp_path, upto="transfer-call-rescaling", replace={"model(pictures)": "model(pictures, training=False)"}
+    )
+    kills("transfer-call-resizing", records["transfer-call-resizing"]["mean"])
+
+
 # Break the causes: the bound that the book reports has to fail. One seed.
 
 
@@ -317,7 +324,7 @@ def test_ten_times_the_rate_of_fine_tuning_leaves_nothing_to_lose(look, chapter)
     look()  # ImageNet's weights again
     chapter["trained"] = chapter["net"].get_weights()
     seen, unseen = (model.predict(a.astype("float32"), batch_size=100, verbose=0) for a in (x, x_new))
-    upper = chapter["upper_part"](chapter["net"])
+    upper = chapter["upper_part"](chapter["net"], "block11")
     _, head = chapter["fit_head"](seen["features"], y, 0.1)
 
     def loss(rate):
@@ -331,6 +338,68 @@ def test_ten_times_the_rate_of_fine_tuning_leaves_nothing_to_lose(look, chapter)
 
     keeps("transfer-fast-loss", loss(0.001))
     kills("transfer-fast-loss", loss(0.01))
+
+
+@pytest.mark.parametrize("cut", ["block11", "block5", "scale"])
+def test_a_net_cut_in_two_answers_like_the_whole(chapter, cut):
+    net = backbone.efficientnet_lite0(64)
+    chapter["trained"] = net.get_weights()
+    pictures = np.random.default_rng(0).integers(256, size=(4, 32, 32, 3)).astype("float32")
+    rng = np.random.default_rng(1)
+    head = rng.normal(size=(1280, 10)).astype("float32"), rng.normal(size=10).astype("float32")
+    lower, upper = chapter["lower_part"](net, 64, cut), chapter["upper_part"](net, cut)
+    chapter["reset"](net, upper, head)
+    whole = net(layers.Resizing(64, 64)(pictures), training=False) @ head[0] + head[1]
+    maps = lower(pictures, training=False)["map"]
+    halves = upper(maps, training=True)  # normalisation has been told to stay as it is
+    np.testing.assert_allclose(halves, whole, rtol=1e-3, atol=1e-2)
+
+
+def test_below_the_cut_nothing_learns_and_above_it_everything_does(chapter):
+    net = backbone.efficientnet_lite0(32)
+    chapter["trained"] = net.get_weights()
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(256, size=(8, 32, 32, 3)).astype("float32"), rng.integers(10, size=8)
+    lower, upper = chapter["lower_part"](net, 32, "block5"), chapter["upper_part"](net, "block5")
+    chapter["reset"](net, upper)
+    chapter["train"](upper, rng, chapter["extract"](lower, pictures)["map"], labels, 1, 0.01)
+    above = net.layers.index(net.get_layer("block5")) + 1
+    for place, (layer, fresh) in enumerate(zip(net.layers, backbone.efficientnet_lite0(32).layers, strict=True)):
+        for mine, before in zip(layer.get_weights(), fresh.get_weights(), strict=True):
+            learns = place >= above and not isinstance(layer, layers.BatchNormalization)
+            assert (mine != before).any() == learns, layer.name
+
+
+@pytest.fixture(scope="module")
+def lead_of_eleven(chapter):
+    """The lead of eleven blocks that learn over five: the page's experiment, one seed, 1,000 test pictures."""
+    x, y, x_new, y_new = data("cifar10")
+    x, y, x_new, y_new = x[:2000], y[:2000], x_new[:1000], y_new[:1000]
+    net = backbone.efficientnet_lite0(96)
+    chapter["trained"] = net.get_weights()
+    model = chapter["extractor"](net, 96)
+    _, head = chapter["fit_head"](chapter["extract"](model, x)["features"], y, 0.1)
+
+    def measure(still=()):
+        scores = []
+        for cut in ("block5", "block11"):
+            lower, upper = chapter["lower_part"](net, 96, cut), chapter["upper_part"](net, cut)
+            for layer in upper.layers:
+                layer.trainable = layer.trainable and not layer.name.startswith(still)
+            chapter["compiled"](upper)
+            chapter["reset"](net, upper, head)
+            maps, new_maps = (chapter["extract"](lower, a)["map"] for a in (x, x_new))
+            chapter["train"](upper, np.random.default_rng(0), maps, y, 2, 3e-4)
+            scores.append(chapter["score"](chapter["logits_of"](upper, new_maps), y_new))
+        print(f"eleven blocks {scores[0]}, five {scores[1]}")
+        return scores[0] - scores[1]
+
+    return measure
+
+
+def test_eleven_blocks_lead_five_because_they_learn(lead_of_eleven):
+    keeps("transfer-learns-lead", lead_of_eleven())
+    kills("transfer-learns-lead", lead_of_eleven(still=tuple(f"block{k}_" for k in range(6, 12))))
 
 
 def test_random_weights_fit_the_net_and_keep_its_signals_alive(chapter):

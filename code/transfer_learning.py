@@ -866,7 +866,8 @@ calipers.record(
 # The penalty $\omega = 0.1$ was chosen on the training pictures 40,001 to 42,000, which the quick profile uses for nothing else, from 0.0001 to
 # 1 in steps of ten. Fine-tuning was tried on the same pictures, on seed 100, at a rate of 0.001 and a weight decay of 0.01: ten thousand
 # labels for one epoch and for two, a thousand for two. Two epochs did better than one; the quick profile takes one of the ten thousand all the
-# same, for the sake of time. No other rate was tried but the one of the [last trap](sec-transfer-traps). The net from nothing was not tuned at all and learns for a few epochs, so the comparison flatters the backbone. The first
+# same, for the sake of time. No other rate was tried but that of the [last trap](sec-transfer-traps), and those of the
+# [lower cuts](sec-transfer-cuts), later and with fewer labels. The net from nothing was not tuned at all and learns for a few epochs, so the comparison flatters the backbone. The first
 # {glue:text}`transfer-tests` test pictures judge: in quick not all of them, for the sake of time.
 
 # %%
@@ -1049,8 +1050,8 @@ calipers.show(
 # (sec-transfer-cuts)=
 # ### How much may learn?
 #
-# **Five blocks were our choice. What if more of them may learn?** The lower the cut, the more can adapt, the larger are the maps to keep,
-# and the longer is the way back. Three cuts, {glue:text}`transfer-more` labels and two epochs each; every one starts from the same fitted head.
+# **Five blocks were our choice. What if more of them may learn?** The lower the cut, the more can adapt, the larger the maps to keep, and
+# the longer the way back. Three cuts, {glue:text}`transfer-more` labels and two epochs each; every one starts from the same fitted head.
 
 # %%
 cuts = {"block11": 5, "block5": 11, "scale": 16}  # the last frozen layer: blocks above
@@ -1136,10 +1137,9 @@ calipers.show(
 # | and the upper eleven | {glue:text}`transfer-learns-11` | {glue:text}`transfer-learns-11.difference:+.2f` ± {glue:text}`transfer-learns-11.noise:.2f` | {reference}`transfer-learns-11` |
 # | and all sixteen, with the stem | {glue:text}`transfer-learns-16` | {glue:text}`transfer-learns-16.difference:+.2f` ± {glue:text}`transfer-learns-16.noise:.2f` | {reference}`transfer-learns-16` |
 #
-# Eleven blocks lead five by {glue:text}`transfer-learns-lead`. Against all sixteen, the stem with them, eleven are a matter of
-# {glue:text}`transfer-learns-16.difference:+.2f` ± {glue:text}`transfer-learns-16.noise:.2f` points
-# ({glue:text}`transfer-learns-16.verdict`), and training all of them takes {glue:text}`transfer-learns-cost.mean:.1f` times as long as
-# training five. Remember the [probes](sec-transfer-probes) when you come to them: that the top of the net is the best place to *read*
+# Eleven blocks lead five by {glue:text}`transfer-learns-lead`. All sixteen, and the stem with them, add
+# {glue:text}`transfer-learns-16.difference:.2f` ± {glue:text}`transfer-learns-16.noise:.2f` points to eleven
+# ({glue:text}`transfer-learns-16.verdict`), and take {glue:text}`transfer-learns-cost.mean:.1f` times as long to train as five. Remember the [probes](sec-transfer-probes) when you come to them: that the top of the net is the best place to *read*
 # does not make it the only place to *learn*. Why the blocks in the middle gain so much we have not asked. A likely reason is that an enlarged
 # picture is blurred, as no photograph of ImageNet was.
 #
@@ -1158,7 +1158,7 @@ calipers.show(
 # How it was chosen: in three trials on seed 100, with the last 5,000 training pictures held back, one view of each picture drawn anew
 # in every epoch. At 128 pixels, three epochs at a peak of
 # 0.001 gave {given}`95.0 %`, at 0.0003 {given}`95.6 %`; 160 pixels and four epochs gave {given}`96.3 %`. (5,000 pictures alone leave an error of
-# 0.3 points.) No test picture had been read by then.
+# {given}`0.3 points`.) No test picture had been read by then.
 
 # %%
 def every_picture():
@@ -1527,9 +1527,9 @@ for name in ("before", "after"):
 # ({glue:text}`transfer-drift-after.verdict`), although no weight has moved.
 #
 # **A call that counts as training.** `predict` looks at pictures in inference mode, and so does calling a net like a function, `net(x)`:
-# nobody said `training=True`. Put a layer that enlarges pictures in front, and that is no longer so. `Resizing` is one of Keras's layers for
-# augmentation; their own default is `training=True`, and the rest of the net inherits it. Call a net of one such layer and a normalisation
-# once, and look at the running mean. (`Rescaling`, which is no layer for augmentation, serves as the control.)
+# nobody said `training=True`. Put a layer that enlarges pictures in front, and that is no longer so. `Resizing` shares its `call` with the layers
+# that distort pictures at random; their default is `training=True`, and the rest of the net inherits it. Call a net of one such layer and a
+# normalisation once, and look at the running mean. (`Rescaling`, which is not of that family, serves as the control.)
 
 # %%
 def moved_by_a_call(front):

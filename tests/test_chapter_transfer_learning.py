@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from breaks import keeps, kills
 from calipers import backbone, datasets
-from chapters import definitions, records_of
+from chapters import definitions, measured_by_cell, records_of
 from keras import layers
 
 NAME = "transfer_learning"
@@ -220,11 +220,10 @@ def test_running_statistics_move_unless_the_layer_is_frozen_before_compile(chapt
     assert not chapter["moved_by"](10, trainable=False).any()
 
 
-def test_a_call_behind_resizing_trains_unless_it_is_told_not_to(tmp_path):
-    records = records_of(
-        NAME, tmp_path, upto="transfer-call-rescaling", replace={"model(pictures)": "model(pictures, training=False)"}
-    )
-    kills("transfer-call-resizing", records["transfer-call-resizing"]["mean"])
+def test_a_call_behind_resizing_trains_unless_it_is_told_not_to(chapter):
+    replace = {"model(pictures)": "model(pictures, training=False)"}
+    found = measured_by_cell(NAME, "transfer-call-resizing", dict(chapter), replace)
+    kills("transfer-call-resizing", found["transfer-call-resizing"])
 
 
 # Break the causes: the bound that the book reports has to fail. One seed.

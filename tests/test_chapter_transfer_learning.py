@@ -221,6 +221,8 @@ def test_running_statistics_move_unless_the_layer_is_frozen_before_compile(chapt
 
 
 def test_a_call_behind_resizing_trains_unless_it_is_told_not_to(chapter):
+    found = measured_by_cell(NAME, "transfer-call-resizing", dict(chapter))
+    keeps("transfer-call-resizing", found["transfer-call-resizing"])
     replace = {"model(pictures)": "model(pictures, training=False)"}
     found = measured_by_cell(NAME, "transfer-call-resizing", dict(chapter), replace)
     kills("transfer-call-resizing", found["transfer-call-resizing"])

@@ -33,6 +33,17 @@ def test_a_build_without_fault_quotes_the_record(small_book):
     assert 'id="record-tiny-value"' in html
 
 
+def test_a_number_stays_on_one_line_with_its_spread_and_its_percent_sign(small_book):
+    glued = "{glue:text}`tiny-value` ± {glue:text}`tiny-value` %, `1 ± 1 %`, $1 % 2$"
+    edit(page(small_book), "It measured", f"| a | b |\n| --- | --- |\n| 3 ± 4 % | 5 |\n\nBetween {glued}. It measured")
+    build(small_book)
+    html = (small_book / "_build/html/book/tiny.html").read_text()
+    assert '42</span>\u00a0±\u00a0<span class="pasted-text">42</span>\u00a0%, <code' in html
+    assert "1 ± 1 %" in re.sub("<[^>]+>", "", html), "code is shown as it is typed"
+    assert "1 % 2" in html, "a formula too"
+    assert "3 ± 4 %" in html, "a narrow table may break its lines"
+
+
 def test_only_what_changed_is_executed_again(small_book):
     assert executed(small_book)
     assert not executed(small_book), "nothing changed"

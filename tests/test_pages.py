@@ -6,6 +6,7 @@ server, else from the file.
 
 import functools
 import http.server
+import io
 import re
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chapters import CHAPTERS, NAMES
 from conftest import ROOT
+from PIL import Image
 
 PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md"))
 SEEN = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 375)}
@@ -286,6 +288,21 @@ def test_tab_walks_through_a_page(visit):
     for _ in range(page.evaluate(f"{missed}.length") + 100):  # the sidebar's come first
         page.keyboard.press("Tab")
     assert not page.evaluate(f"{missed}.map(element => element.outerHTML)")
+
+
+def test_a_table_shades_the_side_where_there_is_more_of_it(visit):
+    table = visit("notation", "phone").locator(".pst-scrollable-table-container:has(table)").nth(1)
+    assert table.evaluate("table => table.scrollWidth > table.clientWidth + 16"), "a wide table, for this test"
+
+    def edge(side):
+        """The mean brightness of a strip along an edge, down the table's height, once it was moved to a side."""
+        table.evaluate("(table, side) => { table.scrollLeft = side === 'left' ? 0 : table.scrollWidth }", side)
+        picture = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("L"), float)
+        return {"left": picture[:, :4].mean(), "right": picture[:, -4:].mean()}
+
+    at_left, at_right = edge("left"), edge("right")
+    assert at_left["right"] < at_left["left"] - 20
+    assert at_right["left"] < at_right["right"] - 20
 
 
 def test_claims_lead_to_the_cell_that_measured_them(visit):

@@ -1,6 +1,9 @@
-"""Mend the HTML that Sphinx writes, where nothing before it can."""
+"""Mend what Sphinx makes of a page, where nothing before it can."""
 
 import re
+
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 
 def mend(app, pagename, templatename, context, doctree):
@@ -10,6 +13,21 @@ def mend(app, pagename, templatename, context, doctree):
         context["body"] = re.sub(r'(<span class="pasted-text">)-(?=\d)', r"\1−", body)
 
 
+class KeepTogether(SphinxPostTransform):
+    """Keep a number on one line with its spread and its percent sign. In a narrow table they may part."""
+
+    default_priority = 900  # after the numbers have been filled in
+    formats = ("html",)
+
+    def run(self):
+        for paragraph in self.document.findall(nodes.paragraph):
+            if not isinstance(paragraph.parent, nodes.entry):
+                for text in list(paragraph.findall(nodes.Text)):
+                    if not isinstance(text.parent, nodes.literal | nodes.math):
+                        text.parent.replace(text, nodes.Text(re.sub(r" (?=[±%])|(?<=±) ", "\u00a0", text)))
+
+
 def setup(app):
+    app.add_post_transform(KeepTogether)
     app.connect("html-page-context", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

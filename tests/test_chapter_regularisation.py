@@ -211,7 +211,7 @@ def test_windows_move_a_digit_by_up_to_a_pixel_each_way(chapter):
 def test_the_lectures_net_is_the_lectures_with_a_scale_and_a_shift_for_each_bias(chapter):
     dense = 641_000 + 1_001_000 + 10_010
     statistics = 2 * (20 + 40)
-    assert chapter["lecture_net"](0.5).count_params() == 500 + 2 * 20 + 20_000 + 2 * 40 + dense + statistics
+    assert chapter["lecture_net"](0.2, 0.5).count_params() == 500 + 2 * 20 + 20_000 + 2 * 40 + dense + statistics
 
 
 def test_peeking_leads_on_pure_luck_and_not_without_a_choice(chapter):

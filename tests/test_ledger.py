@@ -67,8 +67,15 @@ def test_a_page_quotes_its_reference_run_or_says_that_there_is_none(tmp_path):
     (folder / "regularisation.json").write_text(json.dumps(content))
     assert quote(tmp_path, "regularisation", first["id"]) == record_text({"provenance": content["provenance"], **first})
     assert quote(tmp_path, "regularisation", f"{first['id']}.mean:.3f") == f"{first['mean']:.3f}"
-    with pytest.raises(ValueError, match="has no 'no-such-record'"):
-        quote(tmp_path, "regularisation", "no-such-record")
+    compared = next(record for record in content["records"] if (record["comparison"] or {}).get("difference", 0) < 0)
+    id, comparison = compared["id"], compared["comparison"]
+    difference = quote(tmp_path, "regularisation", f"{id}.difference:+.2f")
+    assert difference == f"−{-comparison['difference']:.2f}", "a minus sign, not a hyphen"
+    assert quote(tmp_path, "regularisation", f"{id}.noise:.2f") == f"{comparison['noise']:.2f}"
+    assert quote(tmp_path, "regularisation", f"{id}.verdict") == comparison["verdict"]
+    for lacking in ("no-such-record", f"{first['id']}.verdict", f"{first['id']}.colour"):
+        with pytest.raises(ValueError, match=f"has no '{lacking}'"):
+            quote(tmp_path, "regularisation", lacking)
 
 
 def test_verdicts_are_counted_in_their_order():

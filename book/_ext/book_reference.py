@@ -1,6 +1,7 @@
 """The role ``{reference}``: a number of the reference run (the full profile), from the results that lie in the book.
 
-``{reference}`id``` gives the text of a record, ``{reference}`id.mean:.2f``` its mean, formatted. Where a page has no
+``{reference}`id``` gives the text of a record, ``{reference}`id.mean:.2f``` its mean, formatted. The parts
+``id.difference:+.2f``, ``id.noise:.2f`` and ``id.verdict`` say how it compares with another. Where a page has no
 reference run yet, the role says so; a record that the run does not have is an error.
 """
 
@@ -22,12 +23,12 @@ def quote(root, page, text):
         Of the project.
     page : str
     text : str
-        A record's id, or ``id.mean:format``.
+        A record's id, or ``id.mean:format``, or the same with ``difference``, ``noise`` or ``verdict``.
 
     Raises
     ------
     ValueError
-        If there is a reference run and it has no such record.
+        If there is a reference run and it has no such record, or nothing that the record was compared with.
     """
     from calipers.records import Record
 
@@ -38,11 +39,13 @@ def quote(root, page, text):
     records = {record["id"]: record for record in content["records"]}
     key, _, spec = text.partition(":")
     id, _, part = key.partition(".")
-    if id not in records or part not in ("", "mean"):
+    record = records.get(id, {})
+    values = {"": record.get("id"), "mean": record.get("mean"), **(record.get("comparison") or {})}
+    if values.get(part) is None:
         raise ValueError(f"The reference run of {page} has no {key!r}: see {path}.")
     if part:
-        return format(records[id]["mean"], spec)
-    return Record(**{"provenance": content["provenance"], **records[id]}).text
+        return format(values[part], spec).replace("-", "−")
+    return Record(**{"provenance": content["provenance"], **record}).text
 
 
 class Reference(SphinxRole):

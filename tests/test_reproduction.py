@@ -132,6 +132,13 @@ def test_reported_results_hold_what_they_claim():
         assert not [record["id"] for record in content["records"] if record["holds"] is False]
 
 
+def test_results_are_written_in_one_order():
+    """A page from the cache has its records' keys sorted, one just executed has not: no file may change for that."""
+    for path in (ROOT / "book" / "results").rglob("*.json"):
+        text = path.read_text("utf-8")
+        assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n", path
+
+
 def test_every_answer_carries_a_bound():
     """Without one nothing could ever contradict the verdict."""
     bounds = {"quick": {}, "full": {}}

@@ -23,7 +23,7 @@ def write(chapter, records):
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = [{key: value for key, value in record.items() if key != "provenance"} for record in records]
     content = {"chapter": chapter, "seconds": provenance["seconds"], "provenance": provenance, "records": kept}
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
     print(f"Wrote {path.relative_to(ROOT)} ({len(records)} records)")
 
 

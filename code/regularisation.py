@@ -1513,9 +1513,8 @@ else:
 # dropout changes the first by {reference}`reg-rung-one-look.difference:+z.2f` ±
 # {reference}`reg-rung-one-look.noise:.2f` points: {reference}`reg-rung-one-look.verdict`. It changes the second by
 # {reference}`reg-rung-dropout.difference:+z.2f` ± {reference}`reg-rung-dropout.noise:.2f` points:
-# {reference}`reg-rung-dropout.verdict`. And dropout had the advantage that all else was chosen with it in the net.
-# A likely reason is that such a net has little left to overfit with: normalisation, weight decay and digits shifted
-# afresh in each epoch act before dropout does. Which of them takes its place we have not asked.
+# {reference}`reg-rung-dropout.verdict`. All else was chosen with dropout in the net, which favours dropout. Normalisation, weight decay and digits shifted afresh
+# in every epoch fight overfitting too; what dropout would add with one of them gone we have not asked.
 #
 # (sec-reg-stopping)=
 # ## When to stop
@@ -1906,9 +1905,9 @@ for size in peeks:
 #
 # - **Dropout of 0.5 on two dense layers of 1000: 99.60 %** {cite}`schonhuth2019`. As it stands, with six
 #   epochs in place of forty, {given}`99.51 ± 0.05 %`. Normalised, with dropout on the maps too and five looks at each
-#   digit, {reference}`reg-rung-dropout` in the reference run, which is held to 99.60 %. But without any dropout that
-#   net reads {reference}`reg-rung-plain-five-looks`: the figure holds, and dropout is not what earns it there. On our
-#   small net and few digits dropout on the dense layers gains {glue:text}`reg-conv-dense-test.difference:+.2f` ±
+#   digit, {reference}`reg-rung-dropout` in the reference run, which is held to 99.60 %. Without any
+#   dropout that net reads {reference}`reg-rung-plain-five-looks`; with dropout against without:
+#   {reference}`reg-rung-dropout.verdict`. On our small net and few digits dropout on the dense layers gains {glue:text}`reg-conv-dense-test.difference:+.2f` ±
 #   {glue:text}`reg-conv-dense-test.noise:.2f` points: {glue:text}`reg-conv-dense-test.verdict`. On a dense net it gains
 #   {glue:text}`reg-drop-test.difference:+.2f` ± {glue:text}`reg-drop-test.noise:.2f`.
 # - **"$L^1$ shrinks by a constant and leaves few strong weights; $L^2$ shrinks in proportion and keeps all small"**
@@ -2338,7 +2337,7 @@ print(f"the winner on the test digits: {accuracy(net, x_new, y_new)[winner]:.1f}
 # - $L^2$ takes a share of each weight and $L^1$ an amount. By its proximal step $L^1$ leaves
 #   {glue:text}`reg-zeros-l1.mean:.0f` % of the weights at exactly zero. $L^2$ is weight decay under SGD and not under
 #   Adam.
-# - Dropout's whole net stands for the average of its thinned ones, and gains accuracy where digits are few. In the
+# - Dropout's whole net stands for the average of its thinned ones, and gains accuracy in a dense net on few digits. In the
 #   lecture's net, with all digits and their shifts: {reference}`reg-rung-dropout.verdict`. Label smoothing gains, too,
 #   and ruins the calibration.
 # - The cost says when a net becomes overconfident, the accuracy does not. A temperature mends it afterwards.

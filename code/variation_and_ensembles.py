@@ -21,7 +21,7 @@
 # Words set like {term}`ensemble` lead to the [glossary](glossary.md), symbols to the [notation](notation.md) page.
 #
 # **It takes** three quarters of an hour to read. The code has a budget of three minutes in the quick profile on two CPU
-# cores. The full one, which trains convolutional nets like the lectures', takes an hour and a half on them. The last line says
+# cores. The full one, which trains convolutional nets like the lectures', took an hour and a half on one of them. The last line says
 # what it took.
 # :::
 

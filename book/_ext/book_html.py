@@ -14,20 +14,20 @@ def mend(app, pagename, templatename, context, doctree):
 
 
 class KeepTogether(SphinxPostTransform):
-    """Keep a number on one line with its spread and its percent sign. In a narrow table they may part."""
+    """Keep a number on one line with its percent sign and its spread; in a narrow table the spread may part."""
 
     default_priority = 900  # after the numbers have been filled in
     formats = ("html",)
 
     def run(self):
         for paragraph in self.document.findall(nodes.paragraph):
-            if not isinstance(paragraph.parent, nodes.entry):
-                for text in list(paragraph.findall(nodes.Text)):
-                    if not isinstance(text.parent, nodes.literal | nodes.math):
-                        text.parent.replace(text, nodes.Text(re.sub(r" (?=[±%])|(?<=±) ", "\u00a0", text)))
+            spaces = " (?=%)" if isinstance(paragraph.parent, nodes.entry) else " (?=[±%])|(?<=±) "
+            for text in list(paragraph.findall(nodes.Text)):
+                if not isinstance(text.parent, nodes.literal | nodes.math):
+                    text.parent.replace(text, nodes.Text(re.sub(spaces, "\u00a0", text)))
 
 
 def setup(app):
     app.add_post_transform(KeepTogether)
     app.connect("html-page-context", mend)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "env_version": 1}
